@@ -1,0 +1,136 @@
+"""The application: routes, request ids, limits. Every route needs a key but those in `PUBLIC`."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+import finery
+from finery.api import errors
+from finery.api.finery import datasets, deployments, keys
+from finery.api.finery import files as finery_files
+from finery.api.openai import (
+    batches,
+    chat,
+    completions,
+    embeddings,
+    files,
+    jobs,
+    models,
+    moderations,
+    permissions,
+    responses,
+    tokens,
+    uploads,
+    webhooks,
+)
+from finery.api.worker import runs
+from finery.control import caretaker
+from finery.control.plane import ControlPlane
+
+PUBLIC = frozenset({"/healthz", "/readyz", "/openapi.json"})
+"""Routes without a key; a test pins them."""
+
+NOUNS = (
+    files,
+    uploads,
+    jobs,
+    permissions,
+    models,
+    chat,
+    completions,
+    embeddings,
+    moderations,
+    responses,
+    batches,
+    webhooks,
+    tokens,
+)
+"""OpenAI's API, by its nouns."""
+
+public = APIRouter(tags=["server"])
+
+
+@public.get("/healthz")
+def healthz() -> dict[str, str]:
+    """The process lives."""
+    return {"status": "ok"}
+
+
+@public.get("/readyz")
+def readyz(request: Request) -> dict[str, str]:
+    """The database answers."""
+    plane: ControlPlane = request.app.state.plane
+    with plane.database.read() as connection:
+        connection.exec_driver_sql("SELECT 1")
+    return {"status": "ready", "version": finery.__version__}
+
+
+def build(plane: ControlPlane, *, lifespan: Callable[[FastAPI], Any] | None = None) -> FastAPI:
+    """The application over a control plane."""
+    app = FastAPI(
+        title="Finery",
+        version=finery.__version__,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan or _lifespan,
+        # OpenAI's paths have no twins with a slash behind.
+        redirect_slashes=False,
+    )
+    app.state.plane = plane
+    app.include_router(public)
+    openai = APIRouter(prefix="/v1")
+    for noun in NOUNS:
+        openai.include_router(noun.router)
+    app.include_router(openai)
+    app.include_router(tokens.router)
+    own = APIRouter(prefix="/finery/v1")
+    for router in (deployments.router, keys.router, finery_files.router, datasets.router):
+        own.include_router(router)
+    app.include_router(own)
+    app.include_router(runs.router, prefix="/worker/v1")
+    errors.install(app)
+    app.add_middleware(RequestId)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    plane: ControlPlane = app.state.plane
+    care = asyncio.create_task(caretaker.run(plane, partial(batches.answer_line, plane)))
+    try:
+        yield
+    finally:
+        care.cancel()
+        await plane.inference.close()
+
+
+class RequestId:
+    """Gives every request an id and sends it back with the time it took, as OpenAI does."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request_id = f"req_{secrets.token_hex(16)}"
+        scope.setdefault("state", {})["request_id"] = request_id
+        began = time.monotonic()
+
+        async def send_with_id(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                took = str(round(1000 * (time.monotonic() - began))).encode()
+                own = [(b"x-request-id", request_id.encode()), (b"openai-processing-ms", took)]
+                message["headers"] = [*message["headers"], *own]
+            await send(message)
+
+        await self.app(scope, receive, send_with_id)

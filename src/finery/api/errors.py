@@ -1,0 +1,124 @@
+"""The only mapping from Finery's errors to HTTP: one envelope on every route, OpenAI's.
+
+`{"error": {"message", "type", "param", "code"}}`. Nothing of a library's exception reaches a client: an unforeseen
+error is logged with the request's id and answered with that id alone.
+"""
+
+import errno
+import logging
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from finery.core import errors
+from finery.core.errors import FineryError
+
+log = logging.getLogger(__name__)
+
+STATUSES: dict[type[FineryError], tuple[int, str]] = {
+    errors.UnknownModel: (404, "invalid_request_error"),
+    errors.InvalidRequest: (400, "invalid_request_error"),
+    errors.Unauthenticated: (401, "invalid_request_error"),
+    errors.Forbidden: (403, "invalid_request_error"),
+    errors.NotFound: (404, "invalid_request_error"),
+    errors.Conflict: (409, "invalid_request_error"),
+    errors.TooLarge: (413, "invalid_request_error"),
+    errors.RateLimited: (429, "rate_limit_error"),
+    errors.ContentFiltered: (400, "invalid_request_error"),
+    errors.StorageFull: (507, "server_error"),
+    errors.CorruptArtifact: (500, "server_error"),
+    errors.NotOffered: (501, "server_error"),
+    errors.Unavailable: (503, "server_error"),
+    FineryError: (500, "server_error"),
+}
+"""HTTP status and OpenAI's error type; the nearest class in the tree counts."""
+
+_NO_RETRY = {"x-should-retry": "false"}
+"""The OpenAI SDK retries 409 and 5xx unless told not to."""
+
+_HOPELESS = (errors.Conflict, errors.StorageFull, errors.CorruptArtifact, errors.NotOffered)
+
+_CODES_BY_STATUS = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of the application in the envelope."""
+    app.add_exception_handler(FineryError, _finery_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(OSError, _os_error)
+    app.add_exception_handler(Exception, _unforeseen)
+
+
+def envelope(message: str, *, error_type: str, code: str | None, param: str | None = None) -> dict[str, Any]:
+    """OpenAI's error object."""
+    return {"error": {"message": message, "type": error_type, "param": param, "code": code}}
+
+
+def status_of(error: FineryError) -> tuple[int, str]:
+    """HTTP status and OpenAI's type of an error."""
+    return next(STATUSES[cls] for cls in type(error).__mro__ if cls in STATUSES)
+
+
+def body_of(error: FineryError) -> dict[str, Any]:
+    """An error as OpenAI's object; also what stands in a stream that breaks off."""
+    return envelope(error.message, error_type=status_of(error)[1], code=error.code, param=error.param)
+
+
+async def _finery_error(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, FineryError)
+    status, _ = status_of(error)
+    return JSONResponse(body_of(error), status_code=status, headers=_headers(error))
+
+
+def _headers(error: FineryError) -> dict[str, str]:
+    if isinstance(error, _HOPELESS):
+        return _NO_RETRY
+    if isinstance(error, (errors.Unavailable, errors.RateLimited)):
+        return {"retry-after": "2"}
+    return {}
+
+
+async def _validation_error(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    return JSONResponse(invalid_body(error.errors()[0]), status_code=400)
+
+
+def invalid_body(first: Any) -> dict[str, Any]:
+    """A body or parameter of the wrong shape, by the first thing pydantic found."""
+    path = [str(part) for part in first["loc"] if part not in ("body", "query", "path", "header")]
+    param = ".".join(path) or None
+    text = f"{param}: {first['msg']}." if param else f"The request can't be read: {first['msg']}."
+    return envelope(text, error_type="invalid_request_error", code="invalid_type", param=param)
+
+
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    text = str(error.detail)
+    if error.status_code in (404, 405):
+        text = f"There is no {request.method} {request.url.path} here. The routes are listed at /openapi.json."
+    code = _CODES_BY_STATUS.get(error.status_code)
+    body = envelope(text, error_type="invalid_request_error", code=code)
+    return JSONResponse(body, status_code=error.status_code, headers=error.headers)
+
+
+async def _os_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, OSError)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        full = errors.StorageFull("The disk that holds Finery's data is full. Free some space and try again.")
+        return await _finery_error(request, full)
+    return await _unforeseen(request, error)
+
+
+async def _unforeseen(request: Request, error: Exception) -> JSONResponse:
+    request_id = getattr(request.state, "request_id", "unknown")
+    log.error("request %s: %s %s", request_id, request.method, request.url.path, exc_info=error)
+    body = envelope(
+        f"Something went wrong on the server. Its log tells more under the request id {request_id}.",
+        error_type="server_error",
+        code="internal_error",
+    )
+    return JSONResponse(body, status_code=500)

@@ -1,0 +1,69 @@
+"""What differs from OpenAI's API, as one table: `docs/compatibility.md` is made from it, tests hold it to the routes.
+
+python -m finery.api.openai.compatibility > docs/compatibility.md
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Support:
+    """One noun of the API."""
+
+    path: str
+    """Where its routes begin, under /v1."""
+    differences: str
+
+
+TABLE = (
+    Support(path="/files", differences="None known; JSONL is checked line by line, with a report."),
+    Support(path="/uploads", differences="The MD5 is checked where it is given."),
+    Support(
+        path="/fine_tuning/jobs",
+        differences="`supervised` and `dpo`; `reinforcement` is a 400. A paused job's status is `pausing` or `paused`, "
+        "which OpenAI's enum lacks. More knobs beside OpenAI's.",
+    ),
+    Support(path="/fine_tuning/checkpoints", differences="None known; a permitted project can use the checkpoint."),
+    Support(path="/models", differences="Base models of this machine are listed first."),
+    Support(
+        path="/chat/completions",
+        differences="Text only: other parts are a 400. Function tools only. `functions` are read as `tools` and "
+        "answered as `tool_calls`. A required call is one call. Messages of stored completions have their own roles.",
+    ),
+    Support(path="/completions", differences="`suffix` is a 400; `best_of` up to 20."),
+    Support(
+        path="/embeddings",
+        differences="The model's own hidden states, averaged; `dimensions` shortens them.",
+    ),
+    Support(path="/moderations", differences="Not offered yet: 501."),
+    Support(
+        path="/responses",
+        differences="No `background`, no `conversation`, function tools only: a 400 each. A kept response streams its "
+        "end alone. No `compact`.",
+    ),
+    Support(path="/batches", differences="Chat, completions, embeddings and responses; one batch at a time."),
+    Support(
+        path="/webhook_endpoints",
+        differences="Private addresses need the operator's `FINERY_PRIVATE_WEBHOOKS=1`; http only there.",
+    ),
+    Support(path="/tokenize", differences="As vLLM has it, here and at the root; OpenAI has none."),
+)
+
+_HEAD = """# Differences from OpenAI's API
+
+Made from `src/finery/api/openai/compatibility.py`. Paths are under `/v1`. Fields that mean nothing on one's own machine
+are taken and passed over. A create that the SDK sends again, or that carries an `Idempotency-Key`, is made once; API
+keys are the exception, because their answers hold a secret. There are no rate limits, so no `x-ratelimit` headers.
+
+| Path | Differences |
+|---|---|
+"""
+
+
+def page() -> str:
+    """The page of differences, in Markdown."""
+    return _HEAD + "".join(f"| `{noun.path}` | {noun.differences} |\n" for noun in TABLE)
+
+
+if __name__ == "__main__":
+    print(page(), end="")  # noqa: T201 - this is its purpose

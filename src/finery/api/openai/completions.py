@@ -1,0 +1,181 @@
+"""/v1/completions: text goes on. Harnesses score with it: `echo=true, max_tokens=1, logprobs=1`."""
+
+import secrets
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Annotated, Any
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse, Response
+from pydantic import Field
+from starlette.concurrency import run_in_threadpool
+
+from finery.api.context import AsCaller, Plane
+from finery.api.openai import sse
+from finery.api.openai.chat_body import Sampling, separate
+from finery.api.openai.logprobs import completion_logprobs
+from finery.control import chat
+from finery.control.plane import ControlPlane, now
+from finery.core.access import Caller
+from finery.core.errors import InvalidRequest
+from finery.serving.protocol import AnswerToken, Delta, Finish, GenerateRequest
+
+router = APIRouter(prefix="/completions", tags=["completions"])
+
+MAX_PROMPTS = 2048
+
+
+class CreateCompletion(Sampling):
+    """The body of a plain completion."""
+
+    prompt: str | list[str] | list[int] | list[list[int]] | None = None
+    max_tokens: Annotated[int, Field(ge=0)] | None = 16
+    logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
+    echo: bool | None = False
+    best_of: Annotated[int, Field(ge=1, le=20)] | None = None
+    suffix: str | None = None
+
+    def prompts(self) -> list[str | list[int]]:
+        """Each prompt as text or token ids."""
+        if self.prompt is None:
+            return [""]
+        return separate(self.prompt)
+
+    def check(self) -> None:
+        """Refuse what can't be done."""
+        if self.suffix:
+            raise InvalidRequest(
+                "suffix asks to fill in the middle of a text, which these models can't. Leave it out.", param="suffix"
+            )
+        prompts = self.prompts()
+        if not 1 <= len(prompts) <= MAX_PROMPTS:
+            raise InvalidRequest(
+                f"There are {len(prompts)} prompts; send 1 to {MAX_PROMPTS} in one request.", param="prompt"
+            )
+        if self.max_tokens == 0 and not self.echo:
+            raise InvalidRequest("max_tokens is 0; without echo nothing would be answered.", param="max_tokens")
+        tries = self.best_of or self.n or 1
+        if tries < (self.n or 1):
+            raise InvalidRequest(f"best_of is {tries}, n is {self.n}; best_of can't be smaller.", param="best_of")
+        if self.stream and tries > (self.n or 1):
+            raise InvalidRequest("best_of can't be streamed: the best is known at the end only.", param="best_of")
+
+    def request(self, prompt: str | list[int], index: int) -> GenerateRequest:
+        """What is asked of the model for the answer number `index` to one prompt."""
+        ranked = (self.best_of or 0) > (self.n or 1)
+        return GenerateRequest(
+            **({"prompt": prompt} if isinstance(prompt, str) else {"prompt_tokens": prompt}),
+            max_tokens=16 if self.max_tokens is None else self.max_tokens,
+            logprobs=0 if ranked and self.logprobs is None else self.logprobs,
+            echo=bool(self.echo),
+            **self.sampling(index),
+        )
+
+
+@router.post("", response_model=None)
+async def create(plane: Plane, caller: AsCaller, body: CreateCompletion) -> Response:
+    """Let a text go on."""
+    if body.stream:
+        await run_in_threadpool(chat.find, plane, caller, body.model)
+        return await sse.respond(_stream(plane, caller, body))
+    return JSONResponse(await complete(plane, caller, body), headers={"cache-control": "no-store"})
+
+
+async def complete(plane: ControlPlane, caller: Caller, body: CreateCompletion) -> dict[str, Any]:
+    """A whole completion."""
+    body.check()
+    tries = body.best_of or body.n or 1
+    answers = [_Answer() for _ in range(len(body.prompts()) * tries)]
+    async with aclosing(_pieces(plane, caller, body, tries)) as pieces:
+        async for index, piece in pieces:
+            answers[index].add(piece)
+    chosen = []
+    for start in range(0, len(answers), tries):
+        best = answers[start : start + tries]
+        if tries > (body.n or 1):
+            best = sorted(best, key=lambda answer: -answer.likelihood)[: body.n or 1]
+        chosen += best
+    choices = [answer.to_json(index, body.logprobs) for index, answer in enumerate(chosen)]
+    return {**_head(body), "choices": choices, "usage": _usage(answers, tries)}
+
+
+class _Answer:
+    """One answer as it comes together."""
+
+    def __init__(self) -> None:
+        self.finish: Finish | None = None
+        self._text: list[str] = []
+        self._tokens: list[AnswerToken] = []
+
+    def add(self, piece: Delta | Finish) -> None:
+        if isinstance(piece, Finish):
+            self.finish = piece
+            return
+        self._text.append(piece.text)
+        self._tokens += piece.tokens
+
+    @property
+    def likelihood(self) -> float:
+        """Mean log-probability of its tokens, by which best_of chooses."""
+        known = [token.logprob for token in self._tokens if token.logprob is not None]
+        return sum(known) / max(1, len(known))
+
+    def to_json(self, index: int, logprobs: int | None) -> dict[str, Any]:
+        assert self.finish is not None
+        return {
+            "index": index,
+            "text": "".join(self._text),
+            "logprobs": None if logprobs is None else completion_logprobs(self._tokens, start=0),
+            "finish_reason": self.finish.reason,
+        }
+
+
+async def _pieces(
+    plane: ControlPlane, caller: Caller, body: CreateCompletion, tries: int
+) -> AsyncGenerator[tuple[int, Delta | Finish], None]:
+    prompts = body.prompts()
+    chat.check_size(plane, tries, body.max_tokens)
+    streams = [
+        chat.generate(plane, caller, body.model, body.request(prompt, index))
+        for prompt in prompts
+        for index in range(tries)
+    ]
+    async with aclosing(chat.side_by_side(streams)) as pieces:
+        async for piece in pieces:
+            yield piece
+
+
+async def _stream(plane: ControlPlane, caller: Caller, body: CreateCompletion) -> AsyncGenerator[str, None]:
+    body.check()
+    head = _head(body)
+    usage: dict[str, Any] = {"usage": None} if body.include_usage else {}
+    tries = body.n or 1
+    answers = [_Answer() for _ in range(len(body.prompts()) * tries)]
+    offsets = [0] * len(answers)
+    async with aclosing(_pieces(plane, caller, body, tries)) as pieces:
+        async for index, piece in pieces:
+            answers[index].add(piece)
+            choice: dict[str, Any] = {"index": index, "text": "", "logprobs": None, "finish_reason": None}
+            if isinstance(piece, Finish):
+                choice["finish_reason"] = piece.reason
+            else:
+                choice["text"] = piece.text
+                if body.logprobs is not None:
+                    choice["logprobs"] = completion_logprobs(piece.tokens, start=offsets[index])
+                offsets[index] += len(piece.text)
+            yield sse.event({**head, "choices": [choice], **usage})
+    if body.include_usage:
+        yield sse.event({**head, "choices": [], "usage": _usage(answers, tries)})
+    yield sse.DONE
+
+
+def _head(body: CreateCompletion) -> dict[str, Any]:
+    identifier = f"cmpl-{secrets.token_urlsafe(18)}"
+    return {"id": identifier, "object": "text_completion", "created": now(), "model": body.model}
+
+
+def _usage(answers: list[_Answer], tries: int) -> dict[str, Any]:
+    finishes = [answer.finish for answer in answers if answer.finish is not None]
+    prompt = sum(finish.prompt_tokens for finish in finishes[::tries])
+    completion = sum(finish.completion_tokens for finish in finishes)
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}

@@ -1,0 +1,220 @@
+"""/v1/responses, plain and as a stream of numbered events."""
+
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, ConfigDict
+from starlette.concurrency import run_in_threadpool
+
+from finery.api.context import AsCaller, Plane, paging
+from finery.api.openai import sse, wire
+from finery.api.openai.responses_body import CreateResponse, finished
+from finery.control import chat, responses
+from finery.control.chat import Part
+from finery.control.plane import ControlPlane
+from finery.core.access import Caller
+from finery.core.ids import new_id
+from finery.serving.protocol import Finish
+from finery.storage.pages import Cursor
+
+router = APIRouter(prefix="/responses", tags=["responses"])
+
+ItemsCursor = Annotated[Cursor, Depends(paging(default=20, most=100))]
+
+Event = dict[str, Any]
+
+
+class CountTokens(BaseModel):
+    """The body of a question for input tokens."""
+
+    model_config = ConfigDict(extra="ignore")
+    model: str
+    input: str | list[dict[str, Any]] | None = None
+    instructions: str | None = None
+    previous_response_id: str | None = None
+    tools: list[dict[str, Any]] | None = None
+
+
+@router.post("", response_model=None)
+async def create(plane: Plane, caller: AsCaller, body: CreateResponse) -> Response:
+    """Answer an input."""
+    if body.stream:
+        await run_in_threadpool(chat.find, plane, caller, body.model)
+        return await sse.respond(_as_sse(_events(plane, caller, body)))
+    return JSONResponse(await complete(plane, caller, body), headers={"cache-control": "no-store"})
+
+
+async def complete(plane: ControlPlane, caller: Caller, body: CreateResponse) -> dict[str, Any]:
+    """A whole response."""
+    last: Event = {}
+    async with aclosing(_events(plane, caller, body)) as events:
+        async for event in events:
+            last = event
+    answer: dict[str, Any] = last["response"]
+    return answer
+
+
+@router.post("/input_tokens")
+def count_tokens(plane: Plane, caller: AsCaller, body: CountTokens) -> dict[str, Any]:
+    """How many tokens an input has."""
+    items = responses.as_items(body.input or "")
+    messages = responses.conversation(plane, caller, items, body.previous_response_id)
+    asked = CreateResponse(model=body.model, instructions=body.instructions, tools=body.tools)
+    request = asked.request(messages)
+    count = responses.count_tokens(plane, caller, body.model, request.messages or [], asked.plan().tools)
+    return {"object": "response.input_tokens", "input_tokens": count}
+
+
+@router.get("/{response_id}", response_model=None)
+async def retrieve(
+    plane: Plane, caller: AsCaller, response_id: str, stream: bool = False, starting_after: int = -1
+) -> Response:
+    """A kept response; as a stream it is its end alone."""
+    record = await run_in_threadpool(responses.get, plane, caller, response_id)
+    response = record.body["response"]
+    if not stream:
+        return JSONResponse(response)
+    kind = "response.incomplete" if record.status == "incomplete" else "response.completed"
+
+    async def events() -> AsyncGenerator[Event, None]:
+        for number, name in enumerate(("response.created", kind)):
+            if number > starting_after:
+                yield {"type": name, "sequence_number": number, "response": response}
+
+    return await sse.respond(_as_sse(events()))
+
+
+@router.delete("/{response_id}")
+def delete(plane: Plane, caller: AsCaller, response_id: str) -> dict[str, Any]:
+    """Forget a response."""
+    responses.delete(plane, caller, response_id)
+    return wire.deleted(response_id, "response")
+
+
+@router.post("/{response_id}/cancel")
+def cancel(plane: Plane, caller: AsCaller, response_id: str) -> dict[str, Any]:
+    """Cancel a response that is being written in the background."""
+    answer: dict[str, Any] = responses.cancel(plane, caller, response_id).body["response"]
+    return answer
+
+
+@router.get("/{response_id}/input_items")
+def list_input_items(plane: Plane, caller: AsCaller, response_id: str, cursor: ItemsCursor) -> dict[str, Any]:
+    """What a response was asked."""
+    return wire.listed(responses.get(plane, caller, response_id).body["items"], cursor)
+
+
+async def _events(plane: ControlPlane, caller: Caller, body: CreateResponse) -> AsyncGenerator[Event, None]:
+    """All events of a response, numbered; the last one holds it whole."""
+    body.check()
+    plan = body.plan()
+    items = responses.as_items(body.input)
+    messages = await run_in_threadpool(responses.conversation, plane, caller, items, body.previous_response_id)
+    response = body.response()
+    output = _Output()
+    number = 0
+    finish: Finish | None = None
+    async with aclosing(chat.answer(plane, caller, body.model, body.request(messages), plan)) as parts:
+        async for part in parts:
+            if number == 0:
+                # Only once the model answers: until then an error is still an error with a status.
+                for name in ("response.created", "response.in_progress"):
+                    yield {"type": name, "sequence_number": number, "response": response}
+                    number += 1
+            if isinstance(part, Finish):
+                finish = part
+            for event in output.add(part):
+                yield {**event, "sequence_number": number}
+                number += 1
+    assert finish is not None
+    response = finished(response, output.items, finish)
+    if body.store is not False:
+        await run_in_threadpool(responses.save, plane, caller, response, items, messages)
+    yield {"type": f"response.{response['status']}", "sequence_number": number, "response": response}
+
+
+class _Output:
+    """The items of an answer as they come together, and the events that tell of it."""
+
+    def __init__(self) -> None:
+        self.items: list[dict[str, Any]] = []
+
+    def add(self, part: Part | Finish) -> Iterator[Event]:
+        """The events that follow from one part."""
+        if isinstance(part, Finish):
+            if not self.items:
+                yield from self._begin_message()
+            yield from self._end("completed" if part.reason != "length" else "incomplete")
+            return
+        if part.call is not None:
+            if part.call.name is not None:
+                yield from self._end("completed")
+                yield from self._begin_call(part.call.name, part.call.id)
+            if part.call.arguments:
+                self.items[-1]["arguments"] += part.call.arguments
+                yield {**self._place("response.function_call_arguments.delta"), "delta": part.call.arguments}
+        elif part.text:
+            if not self.items:
+                yield from self._begin_message()
+            self.items[-1]["content"][0]["text"] += part.text
+            place = self._place("response.output_text.delta")
+            yield {**place, "content_index": 0, "delta": part.text, "logprobs": []}
+
+    def _begin_message(self) -> Iterator[Event]:
+        item: dict[str, Any] = {
+            "id": new_id("msg_"),
+            "type": "message",
+            "role": "assistant",
+            "status": "in_progress",
+            "content": [],
+        }
+        self.items.append(item)
+        yield self._item("response.output_item.added")
+        item["content"] = [{"type": "output_text", "text": "", "annotations": [], "logprobs": []}]
+        yield self._content("response.content_part.added")
+
+    def _begin_call(self, name: str, call_id: str) -> Iterator[Event]:
+        self.items.append(
+            {
+                "id": new_id("fc_"),
+                "type": "function_call",
+                "status": "in_progress",
+                "name": name,
+                "call_id": call_id,
+                "arguments": "",
+            }
+        )
+        yield self._item("response.output_item.added")
+
+    def _end(self, status: str) -> Iterator[Event]:
+        if not self.items:
+            return
+        item = self.items[-1]
+        if item["type"] == "message":
+            text = item["content"][0]["text"]
+            place = self._place("response.output_text.done")
+            yield {**place, "content_index": 0, "text": text, "logprobs": []}
+            yield self._content("response.content_part.done")
+        else:
+            place = self._place("response.function_call_arguments.done")
+            yield {**place, "name": item["name"], "arguments": item["arguments"]}
+        item["status"] = status
+        yield self._item("response.output_item.done")
+
+    def _place(self, kind: str) -> Event:
+        return {"type": kind, "item_id": self.items[-1]["id"], "output_index": len(self.items) - 1}
+
+    def _item(self, kind: str) -> Event:
+        return {"type": kind, "output_index": len(self.items) - 1, "item": dict(self.items[-1])}
+
+    def _content(self, kind: str) -> Event:
+        return {**self._place(kind), "content_index": 0, "part": dict(self.items[-1]["content"][0])}
+
+
+async def _as_sse(events: AsyncGenerator[Event, None]) -> AsyncGenerator[str, None]:
+    async with aclosing(events):
+        async for event in events:
+            yield sse.event(event, name=event["type"])

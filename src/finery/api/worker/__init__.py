@@ -1,0 +1,1 @@
+"""The workers' protocol under /worker/v1; `control.runs` explains it."""

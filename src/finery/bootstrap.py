@@ -1,0 +1,204 @@
+"""Wiring: the one place where the parts meet. `serve` makes a control plane of a home, `work` a worker."""
+
+import fcntl
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import ip_address
+from pathlib import Path
+
+import uvicorn
+
+from finery.api import app
+from finery.control.access import DEFAULT_PROJECT
+from finery.control.inference import InferencePool
+from finery.control.plane import ControlPlane
+from finery.core.access import digest, hint, new_secret
+from finery.core.errors import Conflict, InvalidRequest
+from finery.settings import Settings
+from finery.storage import projects
+from finery.storage.blobs import BlobStore
+from finery.storage.database import Database
+
+log = logging.getLogger(__name__)
+
+ADMIN_KEY_FILE = "admin.key"
+WORKER_KEY_FILE = "worker.key"
+SERVER_FILE = "server.json"
+LOCK_FILE = "finery.lock"
+
+_WORKER_RESTART_SECONDS = 1.0
+
+
+def serve(settings: Settings) -> None:
+    """Run a control plane until SIGTERM or SIGINT, with its local worker and inference servers.
+
+    Raises:
+        Conflict: another control plane uses the home, or something else the port.
+        InvalidRequest: an address beyond this machine without the explicit flag.
+    """
+    _require_safe_address(settings)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    settings.home.mkdir(parents=True, exist_ok=True)
+    with _only_one(settings.home), _listen(settings) as listener:
+        port = listener.getsockname()[1]
+        url = f"http://{_reachable(settings.host)}:{port}"
+        plane = control_plane(settings)
+        _announce(settings, url)
+        stop = threading.Event()
+        supervisor = threading.Thread(target=_supervise_worker, args=(settings, url, stop), daemon=True)
+        if settings.worker:
+            supervisor.start()
+        # uvicorn raises the signal that ended it once more when it is done; unheard, it would end us untidied.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
+        try:
+            config = uvicorn.Config(
+                app.build(plane),
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=5,
+            )
+            uvicorn.Server(config).run(sockets=[listener])
+        finally:
+            stop.set()
+            (settings.home / SERVER_FILE).unlink(missing_ok=True)
+            plane.database.close()
+
+
+def control_plane(settings: Settings) -> ControlPlane:
+    """A control plane over a home: database migrated, first project and keys made."""
+    database = Database(settings.database)
+    database.migrate()
+    blobs = BlobStore(settings.home / "blobs", settings.blob_url)
+    _make_admin_key(settings.home, database)
+    return ControlPlane(
+        settings=settings,
+        database=database,
+        blobs=blobs,
+        inference=InferencePool(settings, blobs),
+        worker_digest=digest(_secret_file(settings.home / WORKER_KEY_FILE)),
+    )
+
+
+def work(*, base_url: str, home: Path, secret: str = "") -> None:
+    """Run a worker until SIGTERM or SIGINT; its key is the home's worker.key unless one is given."""
+    from finery.worker import loop
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    key = home / WORKER_KEY_FILE
+    if not secret and not key.exists():
+        raise InvalidRequest(
+            f"There is no worker key. Copy worker.key from the server's home to {key}, or set FINERY_WORKER_KEY."
+        )
+    models = Settings.from_environment(home=home).models_folder
+    loop.work(base_url=base_url, secret=secret or key.read_text().strip(), home=home, models_folder=models)
+
+
+def _require_safe_address(settings: Settings) -> None:
+    if settings.insecure or settings.host == "localhost":
+        return
+    try:
+        loopback = ip_address(settings.host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        raise InvalidRequest(
+            f"{settings.host} can be reached from other machines, and keys would travel unencrypted. Put a proxy with "
+            "TLS in front and listen on 127.0.0.1, or say --insecure if the network is your own."
+        )
+
+
+@contextmanager
+def _only_one(home: Path) -> Iterator[None]:
+    """The home is ours: two processes on one SQLite file would put it at risk."""
+    with (home / LOCK_FILE).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Conflict(f"Another `finery serve` uses {home}. Stop it, or choose another --home.") from None
+        yield
+
+
+@contextmanager
+def _listen(settings: Settings) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((settings.host, settings.port))
+        except OSError as error:
+            raise Conflict(
+                f"Can't listen on {settings.host}:{settings.port} ({error.strerror}). Choose another --port."
+            ) from None
+        yield listener
+
+
+def _reachable(host: str) -> str:
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host
+
+
+def _make_admin_key(home: Path, database: Database) -> None:
+    path = home / ADMIN_KEY_FILE
+    with database.write() as connection:
+        project = projects.find_project(connection, DEFAULT_PROJECT)
+        if project is not None:
+            return
+        project = projects.insert_project(connection, DEFAULT_PROJECT)
+        secret = _secret_file(path)
+        projects.insert_key(connection, project.id, name="admin", hint=hint(secret), digest=digest(secret))
+    print(f"Admin key (shown this once, kept in {path}): {secret}", flush=True)  # noqa: T201 - meant for the operator
+
+
+def _secret_file(path: Path) -> str:
+    """The secret in a file that only its owner can read; made if it isn't there."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_text().strip()
+    secret = new_secret()
+    with os.fdopen(handle, "w") as file:
+        file.write(secret + "\n")
+    return secret
+
+
+def _announce(settings: Settings, url: str) -> None:
+    (settings.home / SERVER_FILE).write_text(json.dumps({"url": url, "pid": os.getpid()}))
+    print(f"Finery listens at {url}  (home {settings.home})", flush=True)  # noqa: T201 - meant for the operator
+
+
+def _supervise_worker(settings: Settings, url: str, stop: threading.Event) -> None:
+    """Keep one worker alive for as long as the control plane lives."""
+    secret = (settings.home / WORKER_KEY_FILE).read_text().strip()
+    environment = os.environ | {
+        "FINERY_BASE_URL": url,
+        "FINERY_WORKER_KEY": secret,
+        "FINERY_HOME": str(settings.home),
+        "FINERY_MODELS": str(settings.models_folder),
+        "FINERY_PARENT_PID": str(os.getpid()),
+    }
+    while not stop.is_set():
+        with (settings.home / "worker.log").open("ab") as output:
+            worker = subprocess.Popen(
+                [sys.executable, "-m", "finery.worker.loop"], env=environment, stdout=output, stderr=output
+            )
+        while worker.poll() is None and not stop.wait(0.2):
+            pass
+        if stop.is_set():
+            worker.send_signal(signal.SIGTERM)
+            return
+        log.warning("the worker ended with %s; starting it again", worker.returncode)
+        stop.wait(_WORKER_RESTART_SECONDS)

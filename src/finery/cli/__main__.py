@@ -1,0 +1,5 @@
+"""`python -m finery.cli` is `finery`."""
+
+from finery.cli import main
+
+main()

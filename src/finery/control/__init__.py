@@ -1,0 +1,27 @@
+"""Decides. One function per user intention; no HTTP in, no SQL out.
+
+plane        what every function here is given: database, blobs, settings, inference servers
+access       who is calling; keys
+files        upload, check, read, delete
+datasets     data looked at with a model's eyes, cleaned, split, kept in versions
+jobs         submit, list, cancel, pause, resume
+validation   between validating_files and queued; "auto" → numbers
+rows         a job's rows as its trainer gets them: split, rendered, counted
+specs        from a job to the spec its trainer gets
+runs         the workers' side: claim, lease, events, checkpoints, the one terminal state
+models       names → base models, tuned models, checkpoints
+deployments  names under which models answer
+inference    which inference servers run, with which adapters
+chat         a question to a model
+embeddings   texts as vectors
+responses    conversations in items, kept
+batches      a file of requests in, files of answers out
+webhooks     who wants to hear of what, and telling them
+texts        tokens of texts
+tools        which calls are asked of a model, and those it makes
+stored       chat completions that are kept
+uploads      large files in parts
+permissions  which projects may use a checkpoint
+replays      a create that is sent twice makes one thing
+caretaker    what has to happen without anybody asking
+"""

@@ -1,0 +1,55 @@
+"""What has to happen without anybody asking: pending checks, validations and deployments, idle servers.
+
+Everything here starts from rows, so a restart loses nothing: what was pending is found again.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from finery.control import batches, deployments, files, replays, responses, uploads, validation, webhooks
+from finery.control.batches import Ask
+from finery.control.plane import ControlPlane
+
+log = logging.getLogger(__name__)
+
+PAUSE_SECONDS = 0.25
+
+
+async def run(plane: ControlPlane, ask: Ask) -> None:
+    """Look after the control plane until cancelled; `ask` answers a line of a batch."""
+    await asyncio.gather(
+        _again_and_again(lambda: asyncio.to_thread(files.check_pending, plane)),
+        _again_and_again(lambda: asyncio.to_thread(validation.validate_pending, plane)),
+        _again_and_again(lambda: _prove_deployments(plane)),
+        _again_and_again(lambda: _stop_idle(plane)),
+        _again_and_again(lambda: _forget_expired(plane)),
+        _again_and_again(lambda: batches.run_pending(plane, ask)),
+        _again_and_again(lambda: webhooks.deliver_pending(plane)),
+    )
+
+
+async def _prove_deployments(plane: ControlPlane) -> None:
+    for deployment in await asyncio.to_thread(deployments.list_unproven, plane):
+        await deployments.prove(plane, deployment)
+
+
+async def _stop_idle(plane: ControlPlane) -> None:
+    await plane.inference.stop_idle(await asyncio.to_thread(deployments.deployed_bases, plane))
+    await asyncio.sleep(PAUSE_SECONDS * 20)
+
+
+async def _forget_expired(plane: ControlPlane) -> None:
+    for forget in (files.delete_expired, uploads.expire, replays.forget_expired, responses.forget_expired):
+        await asyncio.to_thread(forget, plane)
+    await asyncio.sleep(PAUSE_SECONDS * 20)
+
+
+async def _again_and_again(act: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        try:
+            await act()
+        except Exception:
+            # One bad row must not stop the care for all others.
+            log.exception("caretaker")
+        await asyncio.sleep(PAUSE_SECONDS)

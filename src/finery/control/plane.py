@@ -1,0 +1,26 @@
+"""What every decision is given. Knows no request and starts nothing."""
+
+import time
+from dataclasses import dataclass
+
+from finery.control.inference import InferencePool
+from finery.settings import Settings
+from finery.storage.blobs import BlobStore
+from finery.storage.database import Database
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ControlPlane:
+    """The parts of one running control plane."""
+
+    settings: Settings
+    database: Database
+    blobs: BlobStore
+    inference: InferencePool
+    worker_digest: str
+    """SHA-256 of the secret that workers show."""
+
+
+def now() -> int:
+    """Seconds since 1970."""
+    return int(time.time())

@@ -1,0 +1,154 @@
+"""Responses: conversations in OpenAI's items, as messages for a model; kept, so that the next one can go on."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from finery.control import chat, texts
+from finery.control.plane import ControlPlane, now
+from finery.core.access import Caller
+from finery.core.errors import Conflict, InvalidRequest, NotFound
+from finery.core.ids import new_id
+from finery.core.records import Kind, Record
+from finery.storage import records
+
+KEEP_SECONDS = 30 * 24 * 3600
+"""OpenAI keeps responses for 30 days."""
+
+
+def as_items(given: str | Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The input as items with ids, the way they are listed later."""
+    listed: list[dict[str, Any]] = [{"role": "user", "content": given}] if isinstance(given, str) else list(given)
+    items = []
+    for given_item in listed:
+        item = given_item
+        kind = item.get("type") or "message"
+        if kind == "message":
+            content = item.get("content")
+            if isinstance(content, str):
+                part = "output_text" if item.get("role") == "assistant" else "input_text"
+                content = [{"type": part, "text": content, **({"annotations": []} if part == "output_text" else {})}]
+            item = {"status": "completed", **item, "content": content}
+        items.append({**item, "type": kind, "id": item.get("id") or new_id("msg_" if kind == "message" else "item_")})
+    return items
+
+
+def as_messages(items: Sequence[dict[str, Any]], *, param: str = "input") -> list[dict[str, Any]]:
+    """Items as chat messages.
+
+    Raises:
+        InvalidRequest: an item that a text model can't take, naming its place.
+    """
+    messages: list[dict[str, Any]] = []
+    for i, item in enumerate(items):
+        kind = item["type"]
+        if kind == "message":
+            messages.append({"role": item.get("role"), "content": item["content"]})
+        elif kind == "function_call":
+            function = {"name": item.get("name"), "arguments": item.get("arguments") or "{}"}
+            call = {"id": item.get("call_id"), "type": "function", "function": function}
+            if messages and messages[-1].get("tool_calls"):
+                messages[-1]["tool_calls"].append(call)
+            else:
+                messages.append({"role": "assistant", "content": "", "tool_calls": [call]})
+        elif kind == "function_call_output":
+            messages.append({"role": "tool", "tool_call_id": item.get("call_id"), "content": item.get("output")})
+        elif kind != "reasoning":
+            raise InvalidRequest(
+                f"{param}[{i}] is an item of type {kind!r}; messages, function calls and their outputs can be used.",
+                param=f"{param}[{i}]",
+            )
+    return messages
+
+
+def conversation(
+    plane: ControlPlane, caller: Caller, items: Sequence[dict[str, Any]], previous: str | None
+) -> list[dict[str, Any]]:
+    """All messages so far: those of the response this one goes on from, then the new ones.
+
+    Raises:
+        NotFound: the previous response isn't kept here.
+    """
+    earlier = get(plane, caller, previous, param="previous_response_id").body["messages"] if previous else []
+    messages = [*earlier, *as_messages(items)]
+    if not messages:
+        raise InvalidRequest("The input is empty; send a text or at least one item.", param="input")
+    return messages
+
+
+def save(
+    plane: ControlPlane,
+    caller: Caller,
+    response: dict[str, Any],
+    items: list[dict[str, Any]],
+    messages: list[dict[str, Any]],
+) -> None:
+    """Keep a response with its input and the conversation so far."""
+    said = as_messages(response["output"], param="output")
+    record = Record(
+        id=response["id"],
+        project_id=caller.project.id,
+        kind=Kind.RESPONSE,
+        status=response["status"],
+        metadata=response["metadata"],
+        body={"response": response, "items": items, "messages": [*messages, *said]},
+        created_at=response["created_at"],
+        expires_at=response["created_at"] + KEEP_SECONDS,
+    )
+    with plane.database.write() as connection:
+        records.insert_record(connection, record)
+
+
+def get(plane: ControlPlane, caller: Caller, response_id: str, *, param: str = "response_id") -> Record:
+    """A kept response.
+
+    Raises:
+        NotFound: there is none of that id.
+    """
+    with plane.database.read() as connection:
+        found = records.get(connection, caller.project.id, Kind.RESPONSE, response_id)
+    if found is None:
+        raise NotFound(
+            f"Response with id '{response_id}' not found. Those asked with store=false are not kept, others 30 days.",
+            param=param,
+        )
+    return found
+
+
+def delete(plane: ControlPlane, caller: Caller, response_id: str) -> None:
+    """Forget a response."""
+    get(plane, caller, response_id)
+    with plane.database.write() as connection:
+        records.remove(connection, caller.project.id, Kind.RESPONSE, response_id)
+
+
+def cancel(plane: ControlPlane, caller: Caller, response_id: str) -> Record:
+    """Cancel a response that is still being written; here each is whole before it is kept.
+
+    Raises:
+        Conflict: it is over.
+    """
+    found = get(plane, caller, response_id)
+    if found.status == "cancelled":
+        return found
+    raise Conflict(f"The response {response_id} is {found.status}; only background responses can be cancelled.")
+
+
+def forget_expired(plane: ControlPlane) -> None:
+    """Forget responses whose time is over."""
+    with plane.database.read() as connection:
+        expired = [record for record in records.list_expired(connection, now()) if record.kind == Kind.RESPONSE]
+    for record in expired:
+        with plane.database.write() as connection:
+            records.remove(connection, record.project_id, Kind.RESPONSE, record.id)
+
+
+def count_tokens(
+    plane: ControlPlane,
+    caller: Caller,
+    model: str,
+    messages: list[dict[str, Any]],
+    tools: list[dict[str, Any]] | None,
+) -> int:
+    """Tokens of a conversation as the model would read it."""
+    template = texts.template_of(chat.find(plane, caller, model).base)
+    return len(template.encode_prompt(messages, tools))

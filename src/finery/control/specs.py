@@ -1,0 +1,80 @@
+"""From a job to the spec its trainer gets. Pure but for the base model's folder."""
+
+from pathlib import Path
+from typing import Any
+
+from finery.core.jobs import Job
+from finery.modeling.catalog import CATALOG
+from finery.training.spec import LoraSpec, LossSpec, OptimizerSpec, RunSpec
+
+TRAINING_FILE = "training.jsonl"
+VALIDATION_FILE = "validation.jsonl"
+START_FOLDER = "start_from"
+
+DEFAULT_LEARNING_RATE = 5e-4
+"""For base models the catalog has no figure for."""
+
+_FULL_LEARNING_RATE_FACTOR = 0.05
+"""All weights move at once: a twentieth of an adapter's rate is the usual choice."""
+
+
+def run_spec(job: Job, *, models_folder: Path) -> tuple[RunSpec, dict[str, str]]:
+    """The spec of a queued job, its paths relative to the run's folder; and what must lie there, path → SHA-256."""
+    options = job.resolved
+    needed = {TRAINING_FILE: job.data["training"]["sha256"]}
+    if job.data.get("validation"):
+        needed[VALIDATION_FILE] = job.data["validation"]["sha256"]
+    start: dict[str, Any] = job.data.get("start_from") or {}
+    needed |= {f"{START_FOLDER}/{path}": file["sha256"] for path, file in start.get("files", {}).items()}
+    spec = RunSpec(
+        job_id=job.id,
+        base_model=job.base_model,
+        model_folder=str(models_folder / job.base_model),
+        training_file=TRAINING_FILE,
+        validation_file=VALIDATION_FILE if VALIDATION_FILE in needed else None,
+        method=options["training_method"],
+        objective="preference" if job.method == "dpo" else "supervised",
+        task=options["task"],
+        labels=tuple(job.data.get("labels", ())),
+        start_from=START_FOLDER if start else None,
+        n_epochs=options["n_epochs"],
+        batch_size=options["batch_size"],
+        tokens_per_pass=options["tokens_per_pass"],
+        max_tokens_per_example=options["max_tokens_per_example"],
+        seed=job.seed,
+        precision=options["precision"],
+        lora=LoraSpec(
+            rank=options["lora_rank"],
+            alpha=options["lora_alpha"],
+            dropout=options["lora_dropout"],
+            targets=tuple(options["lora_targets"]),
+            rank_stabilised=options["rank_stabilised"],
+            dora=options["dora"],
+        ),
+        optimizer=OptimizerSpec(
+            name=options["optimizer"],
+            learning_rate=_learning_rate(job.base_model, options),
+            schedule=options["schedule"],
+            warmup_ratio=options["warmup_ratio"],
+            weight_decay=options["weight_decay"],
+            max_grad_norm=options["max_grad_norm"],
+        ),
+        loss=LossSpec(
+            name=options["loss"],
+            smoothing=options["label_smoothing"] if options["loss"] == "label_smoothing" else 0.0,
+            gamma=options["focal_gamma"],
+            beta=options["beta"],
+            class_weights=tuple(options["class_weights"]) if options["class_weights"] else None,
+        ),
+        checkpoint_interval_steps=options["checkpoint_interval_steps"],
+        eval_interval_steps=options["eval_interval_steps"],
+        early_stopping_patience=options["early_stopping_patience"],
+    )
+    return spec, needed
+
+
+def _learning_rate(base_model: str, options: dict[str, Any]) -> float:
+    known = CATALOG.get(base_model)
+    rate = known.learning_rate if known else DEFAULT_LEARNING_RATE
+    factor = _FULL_LEARNING_RATE_FACTOR if options["training_method"] == "full" else 1.0
+    return float(rate * factor * options["learning_rate_multiplier"])

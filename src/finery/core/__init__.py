@@ -1,0 +1,13 @@
+"""Words and rules, pure: no files, no network, no database, no torch.
+
+errors            every error raised on purpose, as one tree
+ids               identifiers and model names
+access            projects, keys, roles × permissions
+files             an uploaded file and its states
+jobs              a fine-tuning job and the one table of its legal transitions
+hyperparameters   every knob of a job in one table; "auto" → numbers
+models            tuned models and checkpoints
+deployments       a deployment and its states
+records           objects kept as they were told: uploads, batches, stored answers, webhooks
+datasets          what rows of training data look like
+"""

@@ -1,0 +1,38 @@
+"""Objects that are kept as they were told to the client: uploads, permissions, batches, stored answers, webhooks.
+
+What nobody computes with has no columns of its own; `body` is for whoever wrote it. Knows no storage.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Kind(StrEnum):
+    """What a record is; kinds never see each other."""
+
+    UPLOAD = "upload"
+    UPLOAD_PART = "upload_part"
+    PERMISSION = "permission"
+    COMPLETION = "completion"
+    RESPONSE = "response"
+    BATCH = "batch"
+    BATCH_LINE = "batch_line"
+    WEBHOOK_ENDPOINT = "webhook_endpoint"
+    WEBHOOK_DELIVERY = "webhook_delivery"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """One object of a project."""
+
+    id: str
+    project_id: str
+    kind: Kind
+    owner: str = ""
+    """What it belongs to (a part to its upload, a permission to its model); lists can be narrowed by it."""
+    status: str = ""
+    metadata: dict[str, str] | None = None
+    body: dict[str, Any] = field(default_factory=dict)
+    created_at: int
+    expires_at: int | None = None

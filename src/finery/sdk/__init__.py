@@ -1,0 +1,55 @@
+"""A thin synchronous client of a Finery server: what the command line needs, over httpx. Knows no database, no torch.
+
+Programs are better served by the `openai` SDK pointed at `<server>/v1`; this client adds what OpenAI's API has no
+word for (deployments, keys, reports) and finds the server of this machine by itself.
+
+    with Finery() as finery:                      # the local server, or FINERY_BASE_URL and FINERY_API_KEY
+        file = finery.files.wait(finery.files.upload(Path("tickets.jsonl"))["id"])
+        job = finery.jobs.create("smollm2-135m-instruct", file["id"])
+        for event in finery.jobs.follow(job["id"]):
+            print(event["message"])
+
+Objects are the plain JSON of the wire (`Json`); lists come newest first, as the server gives them.
+
+    connection.py   which server, which key
+    wire.py         requests in, JSON or errors out
+    resources.py    files, datasets, jobs, models, chat, deployments, keys
+"""
+
+from pathlib import Path
+from typing import Self
+
+from finery.sdk.connection import Connection, default_home, locate
+from finery.sdk.resources import SETTLED, Chat, ChatDelta, Datasets, Deployments, Files, Jobs, Keys, Models
+from finery.sdk.wire import ApiError, Json, Wire
+
+__all__ = ["SETTLED", "ApiError", "ChatDelta", "Connection", "Finery", "Json", "default_home", "locate"]
+
+
+class Finery:
+    """A connection to one server; close it, or use it in a `with` statement.
+
+    Raises:
+        InvalidRequest, Unavailable, Unauthenticated: as `locate` does, when no server or key can be found.
+    """
+
+    def __init__(self, base_url: str | None = None, api_key: str | None = None, *, home: Path | None = None) -> None:
+        self.connection = locate(base_url, api_key, home)
+        self._wire = Wire(self.connection)
+        self.files = Files(self._wire)
+        self.datasets = Datasets(self._wire)
+        self.jobs = Jobs(self._wire)
+        self.models = Models(self._wire)
+        self.chat = Chat(self._wire)
+        self.deployments = Deployments(self._wire)
+        self.keys = Keys(self._wire)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._wire.http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,91 @@
+"""Every setting of the machine in one table; knows no defaults of other modules and starts nothing."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+VARIABLES = (
+    ("home", "FINERY_HOME", "Where everything is kept (default ~/.finery)."),
+    ("models", "FINERY_MODELS", "Where base models are kept; homes may share it (default models/ in the home)."),
+    ("host", "FINERY_HOST", "Address to listen on (default 127.0.0.1)."),
+    ("port", "FINERY_PORT", "Port to listen on (default 8000)."),
+    ("database_url", "FINERY_DATABASE_URL", "SQLAlchemy URL (default SQLite in the home)."),
+    ("blob_url", "FINERY_BLOB_URL", "Object store (default a folder in the home)."),
+    ("lease_seconds", "FINERY_LEASE_SECONDS", "How long a silent worker keeps its job (default 30)."),
+    ("idle_seconds", "FINERY_IDLE_SECONDS", "Idle time after which an inference server is stopped (default 900)."),
+    ("inference_slots", "FINERY_INFERENCE_SLOTS", "Answers written at once by one inference server (default 8)."),
+    ("inference_context", "FINERY_INFERENCE_CONTEXT", "Tokens of context per answer (default 4096)."),
+    ("private_webhooks", "FINERY_PRIVATE_WEBHOOKS", "1 lets webhooks lead to private addresses (default 0)."),
+)
+"""Field, environment variable, help: one list for code, documentation and tests."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """Settings of one control plane."""
+
+    home: Path
+    models: Path | None = None
+    """None: `<home>/models`."""
+    host: str = "127.0.0.1"
+    port: int = 8000
+    database_url: str = ""
+    """Empty: `sqlite:///<home>/finery.db`."""
+    blob_url: str = ""
+    """Empty: `<home>/blobs`."""
+    lease_seconds: float = 30.0
+    idle_seconds: float = 900.0
+    inference_slots: int = 8
+    inference_context: int = 4096
+    private_webhooks: int = 0
+    """1: webhooks may lead to private addresses; otherwise a caller could reach what only this machine can."""
+    insecure: bool = False
+    """Listen beyond this machine without TLS."""
+    worker: bool = True
+    """Supervise one local worker."""
+
+    @staticmethod
+    def from_environment(**given: Any) -> "Settings":
+        """Settings from arguments first, the environment second, defaults last.
+
+        Raises:
+            ValueError: a variable that should be a number isn't, naming it.
+        """
+        values = {name: _read(name, variable) for name, variable, _ in VARIABLES if os.environ.get(variable)}
+        values |= {name: value for name, value in given.items() if value is not None}
+        values["home"] = Path(values.get("home") or Path.home() / ".finery").expanduser().resolve()
+        if values.get("models"):
+            values["models"] = Path(values["models"]).expanduser().resolve()
+        return Settings(**values)
+
+    @property
+    def models_folder(self) -> Path:
+        """Base models, one folder each."""
+        return self.models or self.home / "models"
+
+    @property
+    def database(self) -> str:
+        """The SQLAlchemy URL."""
+        return self.database_url or f"sqlite:///{self.home / 'finery.db'}"
+
+
+_NUMBERS: dict[str, type[int] | type[float]] = {
+    "port": int,
+    "lease_seconds": float,
+    "idle_seconds": float,
+    "inference_slots": int,
+    "inference_context": int,
+    "private_webhooks": int,
+}
+
+
+def _read(name: str, variable: str) -> Any:
+    text = os.environ[variable]
+    kind = _NUMBERS.get(name)
+    if kind is None:
+        return text
+    try:
+        return kind(text)
+    except ValueError:
+        raise ValueError(f"{variable} is {text!r}; it must be a number.") from None

@@ -1,0 +1,19 @@
+"""Remembers: rows in a database, bytes in an object store. Decides nothing.
+
+    database     one door to the database: read(), write(); SQLite with one writer
+    schema       the tables
+    migrations   alembic: from every released schema to this one
+    pages        listing by cursor
+    projects     projects and their keys
+    files        uploaded files and their reports
+    datasets     names for versions of data, and what was made from what
+jobs         fine-tuning jobs, their leases, events and checkpoints
+    models       tuned models
+    deployments  deployments
+    records      objects kept as they are: uploads, batches, stored answers, webhooks
+    replays      answers to repeated creates
+    blobs        bytes by SHA-256 (obstore: a folder, S3, Azure Blob)
+
+A function here takes an open connection and one project's id: which rows belong together in a transaction is the
+caller's (`control`'s) to say, and no query can forget whose rows it reads.
+"""

@@ -1,0 +1,54 @@
+"""Tuned models and checkpoints that can be deployed."""
+
+import dataclasses
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, insert, select
+
+from finery.core.models import TunedModel
+from finery.storage.schema import models
+
+_COLUMNS = [models.c[field.name] for field in dataclasses.fields(TunedModel)]
+
+
+def insert_model(connection: Connection, model: TunedModel) -> None:
+    """Remember a model whose blobs are already stored; a name that is known stays as it is."""
+    known = connection.execute(select(models.c.name).where(models.c.name == model.name)).one_or_none()
+    if known is None:
+        connection.execute(insert(models).values(dataclasses.asdict(model)))
+
+
+def get(connection: Connection, project_id: str, name: str) -> TunedModel | None:
+    """A project's tuned model or checkpoint."""
+    query = select(*_COLUMNS).where(models.c.project_id == project_id, models.c.name == name)
+    row = connection.execute(query).one_or_none()
+    return _model(row) if row else None
+
+
+def list_final(connection: Connection, project_id: str) -> list[TunedModel]:
+    """A project's finished models, newest first; checkpoints belong to their job's listing."""
+    query = (
+        select(*_COLUMNS)
+        .where(models.c.project_id == project_id, models.c.step.is_(None))
+        .order_by(models.c.position.desc())
+    )
+    return [_model(row) for row in connection.execute(query)]
+
+
+def remove(connection: Connection, project_id: str, name: str) -> bool:
+    """Forget a model and, with a finished one, its checkpoints."""
+    statement = delete(models).where(
+        models.c.project_id == project_id,
+        (models.c.name == name) | models.c.name.startswith(f"{name}:ckpt-step-", autoescape=True),
+    )
+    return connection.execute(statement).rowcount > 0
+
+
+def blob_in_use(connection: Connection, sha256: str) -> bool:
+    """Whether a model's manifest still names the blob."""
+    manifests = connection.execute(select(models.c.manifest)).scalars()
+    return any(sha256 == file["sha256"] for manifest in manifests for file in manifest["files"].values())
+
+
+def _model(row: Row[Any]) -> TunedModel:
+    return TunedModel(**row._mapping)

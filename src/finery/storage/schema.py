@@ -1,0 +1,226 @@
+"""The tables. Times are whole seconds since 1970; JSON columns hold what nobody searches by."""
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+projects = Table(
+    "projects",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("name", String(64), nullable=False, unique=True),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("project_id", ForeignKey("projects.id"), nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("hint", String(40), nullable=False),
+    # SHA-256 of the secret: found by one index look-up, and useless to whoever reads the table.
+    Column("digest", String(64), nullable=False, unique=True),
+    Column("created_at", BigInteger, nullable=False),
+    Column("revoked_at", BigInteger),
+)
+
+files = Table(
+    "files",
+    metadata,
+    # Orders a listing: two files of one second keep their order.
+    Column("position", Integer, primary_key=True, autoincrement=True),
+    Column("id", String(40), nullable=False, unique=True),
+    Column("project_id", ForeignKey("projects.id"), nullable=False),
+    Column("filename", Text, nullable=False),
+    Column("purpose", String(40), nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("status", String(20), nullable=False),
+    Column("status_details", Text),
+    Column("rows", BigInteger),
+    Column("format", String(40)),
+    Column("report", JSON),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    Index(None, "project_id", "position"),
+    Index(None, "status"),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("position", Integer, primary_key=True, autoincrement=True),
+    Column("id", String(40), nullable=False, unique=True),
+    Column("project_id", ForeignKey("projects.id"), nullable=False),
+    Column("model", Text, nullable=False),
+    Column("base_model", Text, nullable=False),
+    Column("training_file", String(40), nullable=False),
+    Column("validation_file", String(40)),
+    Column("suffix", String(64)),
+    Column("seed", BigInteger, nullable=False),
+    Column("status", String(20), nullable=False),
+    Column("method", String(20), nullable=False),
+    Column("options", JSON, nullable=False),
+    Column("resolved", JSON, nullable=False),
+    Column("metadata", JSON),
+    Column("integrations", JSON),
+    Column("data", JSON, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("started_at", BigInteger),
+    Column("finished_at", BigInteger),
+    Column("estimated_finish", BigInteger),
+    Column("fine_tuned_model", Text),
+    Column("result_files", JSON, nullable=False),
+    Column("trained_tokens", BigInteger),
+    Column("error", JSON),
+    Column("worker_id", String(120)),
+    Column("lease_epoch", Integer, nullable=False),
+    Column("lease_until", Float, nullable=False),
+    Index(None, "project_id", "position"),
+    # The queue: a claim reads the oldest queued or abandoned job.
+    Index(None, "status", "position"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("position", Integer, primary_key=True, autoincrement=True),
+    Column("id", String(40), nullable=False, unique=True),
+    Column("job_id", ForeignKey("jobs.id"), nullable=False),
+    # Names the fact: a run that was killed and goes on tells some facts twice, and the first one stays.
+    Column("key", String(80), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("level", String(10), nullable=False),
+    Column("type", String(20), nullable=False),
+    Column("message", Text, nullable=False),
+    Column("data", JSON, nullable=False),
+    UniqueConstraint("job_id", "key"),
+    Index(None, "job_id", "position"),
+)
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("position", Integer, primary_key=True, autoincrement=True),
+    Column("id", String(40), nullable=False, unique=True),
+    Column("job_id", ForeignKey("jobs.id"), nullable=False),
+    Column("step", Integer, nullable=False),
+    Column("model_name", Text, nullable=False),
+    Column("metrics", JSON, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    UniqueConstraint("job_id", "step"),
+)
+
+models = Table(
+    "models",
+    metadata,
+    Column("position", Integer, primary_key=True, autoincrement=True),
+    Column("name", String(255), nullable=False, unique=True),
+    Column("project_id", ForeignKey("projects.id"), nullable=False),
+    Column("base_model", Text, nullable=False),
+    Column("job_id", ForeignKey("jobs.id"), nullable=False),
+    Column("step", Integer),
+    Column("manifest", JSON, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Index(None, "project_id", "position"),
+)
+
+deployments = Table(
+    "deployments",
+    metadata,
+    Column("position", Integer, primary_key=True, autoincrement=True),
+    Column("name", String(64), nullable=False),
+    Column("project_id", ForeignKey("projects.id"), nullable=False),
+    Column("model", Text, nullable=False),
+    Column("base_model", Text, nullable=False),
+    Column("status", String(20), nullable=False),
+    Column("status_details", Text),
+    Column("sku", JSON, nullable=False),
+    Column("policy", String(64)),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    UniqueConstraint("project_id", "name"),
+    Index(None, "project_id", "model"),
+)
+
+records = Table(
+    "records",
+    metadata,
+    Column("position", Integer, primary_key=True, autoincrement=True),
+    Column("id", String(80), nullable=False, unique=True),
+    Column("project_id", ForeignKey("projects.id"), nullable=False),
+    Column("kind", String(20), nullable=False),
+    # What it belongs to; empty where it stands alone.
+    Column("owner", String(255), nullable=False),
+    Column("status", String(20), nullable=False),
+    Column("metadata", JSON),
+    Column("body", JSON, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    Index(None, "project_id", "kind", "owner", "position"),
+    Index(None, "kind", "status"),
+    Index(None, "expires_at"),
+)
+
+replays = Table(
+    "replays",
+    metadata,
+    Column("project_id", ForeignKey("projects.id"), primary_key=True),
+    Column("key", String(300), primary_key=True),
+    Column("fingerprint", String(64), nullable=False),
+    Column("answer", JSON, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Index(None, "expires_at"),
+)
+
+datasets = Table(
+    "datasets",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("project_id", ForeignKey("projects.id"), nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("description", Text, nullable=False),
+    Column("latest_version", Integer, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    UniqueConstraint("project_id", "name"),
+)
+
+dataset_versions = Table(
+    "dataset_versions",
+    metadata,
+    Column("dataset_id", ForeignKey("datasets.id"), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("file_id", String(40), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+lineage = Table(
+    "lineage",
+    metadata,
+    # No foreign keys: where a file came from is worth knowing after either was deleted.
+    Column("file_id", String(40), primary_key=True),
+    Column("origin", String(20), nullable=False),
+    Column("parent_file_id", String(40), nullable=False),
+    Column("record", JSON, nullable=False),
+)

@@ -1,0 +1,23 @@
+"""One fine-tune, from a folder with `spec.json` to a folder with a tuned model. Knows no database, no HTTP, no secrets.
+
+spec         what a trainer is told and how it answers (the only module here without torch)
+run          the process: reads the spec, answers with events and an exit status
+session      one attempt: puts the parts below together
+events       the lines of events.jsonl
+tasks        rows of a file → items: tokens, weights, targets
+batches      items → batches of one step → passes; the order of an epoch
+objectives   a pass → a loss: language modelling, preferences, heads
+optimizers   gradients → new weights
+schedules    the learning rate of a step
+references   what the reference model of preferences says, computed once
+loop         steps, validation, early stopping
+checkpoint   the state of a run on disk, and back
+results      the measured rows: results.csv
+estimate     memory and time, measured
+ranks        several processes that train as one
+
+model        transformers' model with our pieces in it
+lora         low-rank adapters
+attention    attention within documents of a packed row
+packing      documents → one row
+"""

@@ -1,0 +1,234 @@
+"""One job from claim to end: its folder made ready, its trainer watched, what it makes published.
+
+A trainer that is killed is started again and goes on from its checkpoint; one that gets nowhere is given up. Nothing
+here is decided twice: what the control plane has recorded is told again without harm (events have keys, blobs are named
+by their bytes).
+"""
+
+import logging
+import shutil
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finery.core.errors import CorruptArtifact, Fenced, Unavailable
+from finery.modeling import manifests
+from finery.training.spec import Event, RunSpec
+from finery.worker.client import WorkerClient
+from finery.worker.trainer import Trainer
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.2
+VANISH_SECONDS = 5.0
+MAX_CRASHES = 3
+"""Crashes in a row without a new checkpoint, after which a run is given up."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lease:
+    """The right to work on a job."""
+
+    job_id: str
+    epoch: int
+    seconds: float
+
+
+class Run:
+    """One claimed job on this machine."""
+
+    def __init__(
+        self, client: WorkerClient, claim: dict[str, Any], runs_folder: Path, models_folder: Path, stop: threading.Event
+    ) -> None:
+        self._client = client
+        self._lease = Lease(job_id=claim["job_id"], epoch=claim["epoch"], seconds=claim["lease_seconds"])
+        self._files: dict[str, str] = claim["files"]
+        spec = dict(claim["spec"])
+        # Where base models lie is this machine's matter.
+        spec["model_folder"] = str(models_folder / spec["base_model"])
+        self._spec = RunSpec.from_json(spec)
+        self._folder = runs_folder / self._lease.job_id
+        self._stop = stop
+        self._pausing = threading.Event()
+        self._lost = threading.Event()
+        self._crashes = 0
+
+    def execute(self) -> None:
+        """Work until the job is over, paused, given back, or no longer ours."""
+        beats = threading.Thread(target=self._keep_lease, daemon=True)
+        done = threading.Event()
+        self._done = done
+        beats.start()
+        try:
+            self._prepare()
+            while self._train_once():
+                pass
+        except Fenced:
+            log.info("job %s is no longer ours", self._lease.job_id)
+        except CorruptArtifact as error:
+            self._tell("failed", code=error.code, message=error.message)
+        except OSError as error:
+            # A full disk, most likely: the job waits, its checkpoints stay, and it goes on once there is space.
+            log.exception("job %s", self._lease.job_id)
+            self._tell("give-back")
+            raise Unavailable(
+                f"The worker can't write its run folder: {error.strerror}.", code="storage_full"
+            ) from error
+        finally:
+            done.set()
+            beats.join()
+
+    def _prepare(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for name, sha256 in self._files.items():
+            path = self._folder / name
+            if path.exists() and manifests.sha256_of(path) == sha256:
+                continue
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._client.download(self._lease.job_id, self._lease.epoch, sha256, path)
+            if manifests.sha256_of(path) != sha256:
+                raise CorruptArtifact(f"{name} of job {self._lease.job_id} arrived damaged.")
+        self._spec.write(self._folder)
+
+    def _train_once(self) -> bool:
+        """One trainer from start to end; True if another one should follow."""
+        trainer = Trainer(self._folder)
+        try:
+            result = self._watch(trainer)
+            return self._conclude(trainer, result)
+        finally:
+            trainer.kill()
+            trainer.close()
+
+    def _watch(self, trainer: Trainer) -> list[Event]:
+        """Pass events on until the trainer ends; returns those that say how it ended."""
+        closing: list[Event] = []
+        asked = False
+        while True:
+            ended = trainer.ended()
+            events = trainer.events()
+            closing += [event for event in events if event.type in ("result", "error")]
+            self._pass_on([event for event in events if event.type not in ("result", "error")])
+            if ended is not None:
+                return closing
+            if self._lost.is_set():
+                raise Fenced("The lease was lost.")
+            if not asked and (self._stop.is_set() or self._pausing.is_set()):
+                trainer.stop_at_checkpoint()
+                asked = True
+            time.sleep(POLL_SECONDS)
+
+    def _pass_on(self, events: list[Event]) -> None:
+        if not events:
+            return
+        for event in events:
+            if event.type == "checkpoint" and event.data.get("deployable"):
+                self._publish_checkpoint(event)
+        told = [_as_json(event) for event in events if event.type != "checkpoint"]
+        if told:
+            self._tell("events", events=told)
+        if any(event.type == "checkpoint" for event in events):
+            self._crashes = 0
+
+    def _conclude(self, trainer: Trainer, closing: list[Event]) -> bool:
+        last = closing[-1] if closing else None
+        if last is not None and last.type == "result":
+            artifact = self._upload_folder(self._folder / last.data["folder"])
+            self._tell(
+                "succeeded", artifact=artifact, trained_tokens=last.data["trained_tokens"], step=last.data["steps"]
+            )
+            shutil.rmtree(self._folder, ignore_errors=True)
+            return False
+        if last is not None:
+            self._tell("failed", code=str(last.data.get("code", "training_failed")), message=last.message)
+            return False
+        if trainer.stopped_as_asked:
+            self._tell("give-back")
+            return False
+        return self._after_crash(trainer)
+
+    def _after_crash(self, trainer: Trainer) -> bool:
+        self._crashes += 1
+        status = trainer.ended()
+        log.warning("the trainer of %s ended with %s:\n%s", self._lease.job_id, status, trainer.last_words())
+        if self._crashes < MAX_CRASHES:
+            text = f"The trainer died ({_cause(status)}); it is started again and goes on from its last checkpoint"
+            key = f"crash:{self._lease.epoch}:{self._crashes}:{time.time_ns()}"
+            self._tell("events", events=[_as_json(_warning(key, text))])
+            return True
+        self._tell(
+            "failed",
+            code="trainer_crashed",
+            message=f"The trainer died {self._crashes} times without reaching a new checkpoint ({_cause(status)}). "
+            "Too little memory is the usual reason: try a smaller batch_size or max_tokens_per_example. "
+            f"The worker's log of the run is {self._folder.name}/trainer.log.",
+        )
+        return False
+
+    def _publish_checkpoint(self, event: Event) -> None:
+        folder = self._folder / event.data["folder"]
+        try:
+            artifact = self._upload_folder(folder)
+        except (CorruptArtifact, FileNotFoundError):
+            # The trainer keeps the last ones only. One of an earlier life, told again, was registered then.
+            if not _vanishes(folder):
+                raise
+            log.info("checkpoint %s of %s is gone already", folder.name, self._lease.job_id)
+            return
+        self._tell("checkpoints", step=event.data["step"], artifact=artifact, metrics=event.data["metrics"])
+
+    def _upload_folder(self, folder: Path) -> dict[str, Any]:
+        """Send what makes the model: all files of a published folder but the trainer's own state."""
+        manifest = manifests.verify(folder)
+        files = {}
+        for name in [*manifest.files, manifests.MANIFEST_FILE]:
+            path = folder / name
+            sha256 = manifests.sha256_of(path)
+            self._client.upload(self._lease.job_id, self._lease.epoch, sha256, path)
+            files[name] = {"sha256": sha256, "bytes": path.stat().st_size}
+        return {"method": self._spec.method, "task": self._spec.task, "files": files}
+
+    def _tell(self, what: str, **body: Any) -> dict[str, Any]:
+        return self._client.tell(self._lease.job_id, what, epoch=self._lease.epoch, **body)
+
+    def _keep_lease(self) -> None:
+        while not self._done.wait(min(self._lease.seconds / 4, 1.0)):
+            try:
+                if self._tell("heartbeat")["action"] == "pause":
+                    self._pausing.set()
+            except Fenced:
+                self._lost.set()
+                return
+            except Exception:
+                # The lease may still hold; the next call that matters finds out.
+                log.exception("heartbeat of %s", self._lease.job_id)
+
+
+def _vanishes(folder: Path) -> bool:
+    """Whether a folder is gone, or is just being removed."""
+    for _ in range(round(VANISH_SECONDS / POLL_SECONDS)):
+        if not folder.exists():
+            return True
+        time.sleep(POLL_SECONDS)
+    return False
+
+
+def _as_json(event: Event) -> dict[str, Any]:
+    return {
+        "key": event.key,
+        "type": event.type,
+        "level": event.level,
+        "message": event.message,
+        "created_at": event.created_at,
+        "data": event.data,
+    }
+
+
+def _warning(key: str, text: str) -> Event:
+    return Event(key=key, type="message", level="warn", message=text, created_at=time.time())
+
+
+def _cause(status: int | None) -> str:
+    return f"signal {-status}" if status is not None and status < 0 else f"exit status {status}"

@@ -1,0 +1,28 @@
+"""What all tests share: no real environment, tiny models, one server a session."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from servers import Server
+from tiny_models import write_model
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of base models with a tiny random Phi-3, as `finery models import` makes it."""
+    from finery.modeling import sources
+
+    raw = write_model(tmp_path_factory.mktemp("raw") / "phi3", "phi3")
+    models = tmp_path_factory.mktemp("models")
+    sources.import_folder(models, raw, "tiny-phi3")
+    return models
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Iterator[Server]:
+    """A running server with a tiny Phi-3."""
+    running = Server(tmp_path_factory.mktemp("server") / "home", tiny_folder).start()
+    yield running
+    running.stop()

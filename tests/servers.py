@@ -1,0 +1,105 @@
+"""A real `finery serve` in a process of its own, for tests that are clients."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+
+START_SECONDS = 60
+
+
+class Server:
+    """One control plane with its worker and inference servers, on a home and a folder of base models."""
+
+    def __init__(self, home: Path, models: Path, **environment: str) -> None:
+        self.home = home
+        self._environment = os.environ | {"FINERY_MODELS": str(models), "OMP_NUM_THREADS": "1"} | environment
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> "Server":
+        """Start it and wait until it answers."""
+        with (self.home.parent / "serve.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "finery.cli", "serve", "--home", str(self.home), "--port", "0"],
+                stdout=log,
+                stderr=log,
+                env=self._environment,
+                start_new_session=True,
+            )
+        end = time.monotonic() + START_SECONDS
+        while time.monotonic() < end:
+            if self._process.poll() is not None:
+                break
+            if self._answers():
+                return self
+            time.sleep(0.05)
+        raise RuntimeError(f"no server: {(self.home.parent / 'serve.log').read_text()[-3000:]}")
+
+    def stop(self) -> None:
+        """Stop it in order."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            self._process.wait(30)
+
+    def kill(self) -> None:
+        """kill -9 of the control plane alone; what it started has to notice by itself."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+
+    @property
+    def url(self) -> str:
+        """Its address, as it wrote it down."""
+        return str(json.loads((self.home / "server.json").read_text())["url"])
+
+    @property
+    def key(self) -> str:
+        """The admin key."""
+        return (self.home / "admin.key").read_text().strip()
+
+    def openai(self, **options: Any) -> openai.OpenAI:
+        """The unmodified SDK, checking every answer against its own types."""
+        options = {"api_key": self.key, "_strict_response_validation": True, "max_retries": 0, **options}
+        return openai.OpenAI(base_url=f"{self.url}/v1", **options)
+
+    def http(self) -> httpx.Client:
+        """For what the SDK has no word for."""
+        return httpx.Client(base_url=self.url, headers={"authorization": f"Bearer {self.key}"}, timeout=60)
+
+    def children(self, module: str) -> list[int]:
+        """Process ids of the running `python -m <module>` that belong to this home."""
+        found = []
+        for folder in Path("/proc").iterdir():
+            try:
+                command = (folder / "cmdline").read_bytes().decode(errors="replace")
+                environment = (folder / "environ").read_bytes().decode(errors="replace")
+            except (OSError, ValueError):
+                continue
+            if module in command and (str(self.home) in command or str(self.home) in environment):
+                found.append(int(folder.name))
+        return found
+
+    def _answers(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/readyz").is_success
+        except (OSError, ValueError, httpx.HTTPError):
+            return False
+
+
+def wait_for(job: Any, client: openai.OpenAI, *statuses: str, seconds: float = 180) -> Any:
+    """Poll a job until it is in one of the states."""
+    end = time.monotonic() + seconds
+    while job.status not in statuses:
+        if time.monotonic() > end or job.status in ("succeeded", "failed", "cancelled"):
+            events = [event.message for event in client.fine_tuning.jobs.list_events(job.id)]
+            raise TimeoutError(f"{job.id} is {job.status}; {events}")
+        time.sleep(0.1)
+        job = client.fine_tuning.jobs.retrieve(job.id)
+    return job
