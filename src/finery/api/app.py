@@ -12,8 +12,8 @@ from fastapi import APIRouter, FastAPI, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import finery
-from finery.api import errors
-from finery.api.finery import datasets, deployments, keys
+from finery.api import errors, metrics
+from finery.api.finery import datasets, deployments, keys, usage
 from finery.api.finery import files as finery_files
 from finery.api.openai import (
     batches,
@@ -32,6 +32,7 @@ from finery.api.openai import (
 )
 from finery.api.worker import runs
 from finery.control import caretaker
+from finery.control import metrics as traffic
 from finery.control.plane import ControlPlane
 
 PUBLIC = frozenset({"/healthz", "/readyz", "/openapi.json"})
@@ -85,13 +86,14 @@ def build(plane: ControlPlane, *, lifespan: Callable[[FastAPI], Any] | None = No
     )
     app.state.plane = plane
     app.include_router(public)
+    app.include_router(metrics.router)
     openai = APIRouter(prefix="/v1")
     for noun in NOUNS:
         openai.include_router(noun.router)
     app.include_router(openai)
     app.include_router(tokens.router)
     own = APIRouter(prefix="/finery/v1")
-    for router in (deployments.router, keys.router, finery_files.router, datasets.router):
+    for router in (deployments.router, keys.router, finery_files.router, datasets.router, usage.router):
         own.include_router(router)
     app.include_router(own)
     app.include_router(runs.router, prefix="/worker/v1")
@@ -109,6 +111,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     finally:
         care.cancel()
         await plane.inference.close()
+        await asyncio.to_thread(traffic.save, plane)
 
 
 class RequestId:

@@ -13,6 +13,8 @@ models       names → base models, tuned models, checkpoints
 deployments  names under which models answer
 inference    which inference servers run, with which adapters
 chat         a question to a model
+traffic      answers as they end: what is counted of each
+metrics      what was counted, kept and told
 embeddings   texts as vectors
 responses    conversations in items, kept
 batches      a file of requests in, files of answers out

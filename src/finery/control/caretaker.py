@@ -7,7 +7,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from finery.control import batches, deployments, files, replays, responses, uploads, validation, webhooks
+from finery.control import batches, deployments, files, metrics, replays, responses, uploads, validation, webhooks
 from finery.control.batches import Ask
 from finery.control.plane import ControlPlane
 
@@ -24,6 +24,7 @@ async def run(plane: ControlPlane, ask: Ask) -> None:
         _again_and_again(lambda: _prove_deployments(plane)),
         _again_and_again(lambda: _stop_idle(plane)),
         _again_and_again(lambda: _forget_expired(plane)),
+        _again_and_again(lambda: _save_traffic(plane)),
         _again_and_again(lambda: batches.run_pending(plane, ask)),
         _again_and_again(lambda: webhooks.deliver_pending(plane)),
     )
@@ -40,8 +41,19 @@ async def _stop_idle(plane: ControlPlane) -> None:
 
 
 async def _forget_expired(plane: ControlPlane) -> None:
-    for forget in (files.delete_expired, uploads.expire, replays.forget_expired, responses.forget_expired):
+    for forget in (
+        files.delete_expired,
+        uploads.expire,
+        replays.forget_expired,
+        responses.forget_expired,
+        metrics.forget_old,
+    ):
         await asyncio.to_thread(forget, plane)
+    await asyncio.sleep(PAUSE_SECONDS * 20)
+
+
+async def _save_traffic(plane: ControlPlane) -> None:
+    await asyncio.to_thread(metrics.save, plane)
     await asyncio.sleep(PAUSE_SECONDS * 20)
 
 

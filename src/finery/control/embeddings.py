@@ -45,13 +45,15 @@ async def embed(
             )
         encoded.append(tokens)
     room = asyncio.Semaphore(_AT_ONCE)
-    async with plane.inference.use(model.base, model.tuned, engine="torch") as (client, adapter):
+    with plane.traffic.watch(caller.project.id, name, words=False) as watch:
+        async with plane.inference.use(model.base, model.tuned, engine="torch") as (client, adapter):
 
-        async def one(tokens: list[int]) -> list[float]:
-            async with room:
-                return _shorten(await client.embed(tokens, adapter=adapter), dimensions)
+            async def one(tokens: list[int]) -> list[float]:
+                async with room:
+                    return _shorten(await client.embed(tokens, adapter=adapter), dimensions)
 
-        vectors = await asyncio.gather(*(one(tokens) for tokens in encoded))
+            vectors = await asyncio.gather(*(one(tokens) for tokens in encoded))
+            watch.read(sum(map(len, encoded)))
     return list(vectors), sum(map(len, encoded))
 
 

@@ -1,9 +1,10 @@
 """What every decision is given. Knows no request and starts nothing."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from finery.control.inference import InferencePool
+from finery.control.traffic import Traffic
 from finery.settings import Settings
 from finery.storage.blobs import BlobStore
 from finery.storage.database import Database
@@ -19,6 +20,7 @@ class ControlPlane:
     inference: InferencePool
     worker_digest: str
     """SHA-256 of the secret that workers show."""
+    traffic: Traffic = field(default_factory=Traffic)
 
 
 def now() -> int:

@@ -9,5 +9,6 @@ hyperparameters   every knob of a job in one table; "auto" → numbers
 models            tuned models and checkpoints
 deployments       a deployment and its states
 records           objects kept as they were told: uploads, batches, stored answers, webhooks
+traffic           what is remembered of answers that ended
 datasets          what rows of training data look like
 """

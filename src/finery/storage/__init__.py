@@ -11,6 +11,7 @@ jobs         fine-tuning jobs, their leases, events and checkpoints
     models       tuned models
     deployments  deployments
     records      objects kept as they are: uploads, batches, stored answers, webhooks
+    traffic      what answers came to, in buckets of time
     replays      answers to repeated creates
     blobs        bytes by SHA-256 (obstore: a folder, S3, Azure Blob)
 

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import JSON, Connection, Row, delete, insert, null, or_, select, update
+from sqlalchemy import JSON, Connection, Row, delete, func, insert, null, or_, select, update
 
 from finery.core.ids import new_id
 from finery.core.jobs import Job, JobStatus
@@ -58,6 +58,15 @@ def list_in(connection: Connection, *statuses: JobStatus) -> list[Job]:
     """Jobs of all projects in these states, oldest first."""
     query = select(*_COLUMNS).where(jobs.c.status.in_(statuses)).order_by(jobs.c.position)
     return [_job(row) for row in connection.execute(query)]
+
+
+def count_by_status(connection: Connection, project_id: str | None) -> list[tuple[str, str, int, int]]:
+    """(project id, status, jobs, created_at of the oldest), of one project or of all."""
+    series = (jobs.c.project_id, jobs.c.status)
+    query = select(*series, func.count(), func.min(jobs.c.created_at)).group_by(*series).order_by(*series)
+    if project_id is not None:
+        query = query.where(jobs.c.project_id == project_id)
+    return [(row[0], row[1], int(row[2]), int(row[3])) for row in connection.execute(query)]
 
 
 def change(connection: Connection, job: Job, target: JobStatus, **values: Any) -> bool:

@@ -28,6 +28,11 @@ def get_project(connection: Connection, project_id: str) -> Project:
     return Project(id=row.id, name=row.name, created_at=row.created_at)
 
 
+def names(connection: Connection) -> dict[str, str]:
+    """Every project's name, by its id."""
+    return {row.id: row.name for row in connection.execute(select(projects.c.id, projects.c.name))}
+
+
 def insert_key(connection: Connection, project_id: str, *, name: str, hint: str, digest: str) -> Key:
     """Remember a key by its digest."""
     key = Key(id=new_id("key_"), project_id=project_id, name=name, hint=hint, created_at=int(time.time()))

@@ -224,3 +224,19 @@ lineage = Table(
     Column("parent_file_id", String(40), nullable=False),
     Column("record", JSON, nullable=False),
 )
+
+traffic = Table(
+    "traffic",
+    metadata,
+    # No foreign keys: what was used is worth knowing after it is gone.
+    Column("project_id", String(40), primary_key=True),
+    # A deployment or a model.
+    Column("name", String(255), primary_key=True),
+    Column("began_at", BigInteger, primary_key=True),
+    Column("requests", BigInteger, nullable=False),
+    Column("prompt_tokens", BigInteger, nullable=False),
+    Column("cached_tokens", BigInteger, nullable=False),
+    Column("completion_tokens", BigInteger, nullable=False),
+    Column("tally", JSON, nullable=False),
+    Index(None, "began_at"),
+)
