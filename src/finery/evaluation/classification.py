@@ -116,4 +116,5 @@ def report(truth: Sequence[str], predicted: Sequence[str | None], labels: Sequen
 
 def _share(part: NDArray[Any], whole: NDArray[Any]) -> Floats:
     part, whole = np.asarray(part, dtype=np.float64), np.asarray(whole, dtype=np.float64)
-    return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
+    shares: Floats = np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
+    return shares
