@@ -1,7 +1,8 @@
 """How fast Finery's training core is beside TRL's SFTTrainer. Run: python benchmarks/training.py --help
 
 Both train the same LoRA (r=16, all linear layers) from the same adapter, on the same examples in the same order, with
-AdamW. They take turns (A B A B), each turn a process of its own, so that its peak memory is its own and a slow minute
+AdamW. Documents' common beginnings (the template's system prompt) are computed once a step by Finery, as in a job,
+unless --no-sharing is given; a token counts for each document that has it, on both sides. They take turns (A B A B), each turn a process of its own, so that its peak memory is its own and a slow minute
 of the machine falls on both. Tokens are real ones: padding doesn't count. The share of the machine's limit is the time
 that the step's products with frozen weights (forward, and the gradient by their input) take when torch.mm does them
 alone, over the time of the whole step. With --reference, a plain loop over transformers and PEFT in fp32, one document
@@ -122,7 +123,8 @@ def finery_side(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     clock = Clock()
     for number, batch in enumerate(load_batches(folder), 1):
         clock.start()
-        packed = pack([Example(**example) for example in batch], model.device)
+        share = model.shares_beginnings and not args.no_sharing
+        packed = pack([Example(**example) for example in batch], model.device, share=share)
         trained = packed.trained_N
         sums = model.cross_entropy(model.hidden(packed)[trained], packed.targets_T[trained], packed.weights_T[trained])
         loss = sums.loss_sum / sums.weight_sum
@@ -132,7 +134,7 @@ def finery_side(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         clock.stop()
     found = report(clock)
     if args.limit:
-        found["limit_seconds"] = limit(args, folder, dtype(args))
+        found["limit_seconds"] = limit(args, folder, dtype(args), share=model.shares_beginnings and not args.no_sharing)
     return found
 
 
@@ -239,13 +241,21 @@ def report(clock: Clock) -> dict[str, Any]:
     return {"losses": clock.losses, "seconds": clock.seconds, "peak_bytes": peak}
 
 
-def limit(args: argparse.Namespace, folder: Path, products: Any) -> float:
+def row_tokens(batch: list[dict[str, Any]], *, share: bool) -> int:
+    """Tokens that Finery computes for a batch."""
+    from finery.modeling.template import Example
+    from finery.training.packing import packed_tokens
+
+    return packed_tokens([Example(**example) for example in batch], share=share)
+
+
+def limit(args: argparse.Namespace, folder: Path, products: Any, *, share: bool) -> float:
     """Seconds that torch.mm takes for an average timed step's products with frozen weights, into memory at hand."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     batches = load_batches(folder)[WARM_UP:]
-    tokens = sum(len(e["tokens"]) for batch in batches for e in batch) // len(batches)
+    tokens = sum(row_tokens(batch, share=share) for batch in batches) // len(batches)
     trained = sum(w > 0 for batch in batches for e in batch for w in e["weights"][1:]) // len(batches)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(args.model))
@@ -296,6 +306,7 @@ def turn(args: argparse.Namespace, side: str, folder: Path, *extra: str) -> dict
     ]
     command += ["--precision", args.precision, "--threads", str(args.threads), *extra]
     command += ["--peer-checkpointing"] * args.peer_checkpointing + ["--cpu-time"] * args.cpu_time
+    command += ["--no-sharing"] * args.no_sharing
     environment = {**os.environ, "OMP_NUM_THREADS": str(args.threads), "TOKENIZERS_PARALLELISM": "false"}
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -316,9 +327,12 @@ def compare(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     prepare(args, folder)
     batches = load_batches(folder)
     lengths = [[len(e["tokens"]) for e in batch] for batch in batches]
+    apart = sum(map(sum, lengths))
+    shared = 0.0 if args.no_sharing else 1 - sum(row_tokens(batch, share=True) for batch in batches) / apart
     padding = 1 - sum(map(sum, lengths)) / sum(max(batch) * BATCH for batch in lengths)
     print(
-        f"{args.data}, {args.precision}, {args.threads} threads: {len(batches)} steps of {BATCH}, padding {padding:.0%}"
+        f"{args.data}, {args.precision}, {args.threads} threads: {len(batches)} steps of {BATCH}, "
+        f"padding {padding:.0%}, of common beginnings {shared:.0%}"
     )
     sides = ["finery"] if args.no_peer else ["finery", "trl"]
     turns: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
@@ -337,6 +351,8 @@ def compare(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "threads": args.threads,
         "steps": args.steps,
         "cpu_time": args.cpu_time,
+        "padding": round(padding, 3),
+        "shared": round(shared, 3),
         **alone(args, folder, turns["finery"]),
     }
     if not args.no_peer:
@@ -382,6 +398,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--peer-python", default=sys.executable, help="a Python that has benchmarks/requirements.txt")
+    parser.add_argument("--no-sharing", action="store_true", help="compute every document's beginning by itself")
     parser.add_argument("--no-peer", action="store_true", help="Finery alone")
     parser.add_argument("--peer-checkpointing", action="store_true", help="TRL's default: less memory, a fifth slower")
     parser.add_argument("--reference", action="store_true", help="hold the losses against transformers + PEFT in fp32")

@@ -32,7 +32,7 @@ HELD_OUT_FILE = DEMO / "support_tickets.heldout.jsonl"
 
 BASE_MODEL = "smollm2-135m-instruct"
 DEPLOYMENT = "larkspur-router"
-NUM_EPOCHS = 3
+NUM_EPOCHS = 2
 BATCH_SIZE = 8
 SEED = 7
 REQUIRED_GAIN_POINTS = 30.0

@@ -6,6 +6,7 @@ by `documents(...)` around the model's call, since the model's code doesn't know
 """
 
 import inspect
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -61,14 +62,19 @@ _seen: ContextVar[list[HeadShape] | None] = ContextVar("seen", default=None)
 
 
 @contextmanager
-def documents(starts: Sequence[int], device: torch.device) -> Iterator[None]:
-    """Within it, attention keeps to the documents that begin at `starts` (the last entry is the row's length)."""
+def documents(starts: Sequence[int], device: torch.device, before: Sequence[int | None] = ()) -> Iterator[None]:
+    """Within it, attention keeps to the documents that begin at `starts` (the last entry is the row's length).
+
+    On CPUs a segment may go on from an earlier one, named in `before`; see `kernels.documents.plan`.
+    """
     on_cpu = device.type == "cpu"
+    assert on_cpu or not before, "only the kernel for CPUs knows of segments that go on from others"
     row = Row(
         tuple(starts),
-        kernel.plan(starts, device) if on_cpu else None,
+        kernel.plan(starts, device, before) if on_cpu else None,
         None if on_cpu else torch.tensor(starts, dtype=torch.int32, device=device),
-        max(end - begin for begin, end in pairwise(starts)),
+        # A segment that goes on from others is longer than it looks: no window is known to be wide enough for it.
+        sys.maxsize if before else max(end - begin for begin, end in pairwise(starts)),
     )
     token = _row.set(row)
     try:

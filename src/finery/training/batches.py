@@ -4,7 +4,7 @@ The order of an epoch is a function of seed and epoch alone, so a place in it is
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 
@@ -27,10 +27,19 @@ def order(count: int, seed: int, epoch: int) -> list[int]:
     return places
 
 
-def steps(items: Sequence[Sized], *, batch_size: int, tokens_per_pass: int, seed: int, epoch: int) -> list[list[int]]:
+def steps(
+    items: Sequence[AnySized],
+    *,
+    batch_size: int,
+    tokens_per_pass: int,
+    seed: int,
+    epoch: int,
+    row_tokens: Callable[[list[AnySized]], int],
+) -> list[list[int]]:
     """The places in `items` of each step of an epoch; one step may have fewer than `batch_size`.
 
     In the first epoch the step with the largest pass comes first: what it needs of memory, no later step exceeds.
+    `row_tokens` tells how long the row of a pass is, which may hold what its items have in common once.
     """
     places = order(len(items), seed, epoch)
     batches = [places[start : start + batch_size] for start in range(0, len(places), batch_size)]
@@ -39,8 +48,7 @@ def steps(items: Sequence[Sized], *, batch_size: int, tokens_per_pass: int, seed
 
     def largest_pass(batch: list[int]) -> int:
         return max(
-            sum(item.num_tokens for item in part)
-            for part in passes([items[place] for place in batch], tokens_per_pass=tokens_per_pass)
+            row_tokens(part) for part in passes([items[place] for place in batch], tokens_per_pass=tokens_per_pass)
         )
 
     heaviest = max(range(len(batches)), key=lambda index: largest_pass(batches[index]))

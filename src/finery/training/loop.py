@@ -19,6 +19,7 @@ from finery.training.events import EventLog
 from finery.training.model import TrainableModel
 from finery.training.objectives import Objective
 from finery.training.optimizers import Optimizer
+from finery.training.packing import packed_tokens
 from finery.training.ranks import Ranks
 from finery.training.results import ResultRow
 from finery.training.schedules import learning_rate
@@ -86,6 +87,7 @@ class Loop:
                 tokens_per_pass=self._spec.tokens_per_pass,
                 seed=self._spec.seed,
                 epoch=progress.epoch,
+                row_tokens=self._row_tokens,
             )
             for places in plan[progress.cursor :]:
                 epoch_end = progress.cursor + 1 == len(plan)
@@ -104,6 +106,10 @@ class Loop:
             return progress.step
         self._parts.model.load_state(read_weights(self._parts.checkpoints.folder(progress.best_step)))
         return progress.best_step
+
+    def _row_tokens(self, items: list[Item]) -> int:
+        documents = [document for item in items for document in item.documents]
+        return packed_tokens(documents, share=self._parts.model.shares_beginnings)
 
     def _finished(self) -> bool:
         return self.progress.epoch == self._spec.n_epochs or self.progress.stopped_early

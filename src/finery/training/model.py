@@ -20,7 +20,7 @@ from finery.training import attention, lora
 from finery.training.kernels import layers, loss
 from finery.training.kernels.linear import Adapter, Projection, refresh
 from finery.training.kernels.memory import keep_freed_memory
-from finery.training.kernels.products import Frozen, freeze
+from finery.training.kernels.products import Frozen, freeze, multiplies_bf16
 from finery.training.kernels.quantized import FourBit
 from finery.training.packing import PackedPass
 from finery.training.spec import RunSpec
@@ -99,10 +99,15 @@ class TrainableModel:
         """Turn dropout on or off."""
         self._model.train(mode)
 
+    @property
+    def shares_beginnings(self) -> bool:
+        """Whether a pass may hold what its documents begin with once: not where each document's dropout is its own."""
+        return self.device.type == "cpu" and not self._spec.lora.dropout
+
     def hidden(self, packed: PackedPass) -> Tensor:
         """The last hidden states [T, H] after the final norm; attention stays within a document."""
         refresh(self._projections)
-        with attention.documents(packed.starts, self.device):
+        with attention.documents(packed.starts, self.device, packed.before):
             outputs = self._model.base_model(
                 input_ids=packed.tokens_T[None], position_ids=packed.positions_T[None], use_cache=False
             )
@@ -145,8 +150,7 @@ class TrainableModel:
         """What the head says of each document: [documents, num_outputs], fp32. Needs `add_head` before."""
         if self._head is None:
             raise RuntimeError("head_outputs before add_head")
-        last_D = torch.tensor(packed.starts[1:], device=self.device) - 1
-        return F.linear(hidden_TH[last_D].float(), self._head)
+        return F.linear(hidden_TH[packed.last_D].float(), self._head)
 
     @contextmanager
     def without_adapter(self) -> Iterator[None]:
@@ -201,10 +205,8 @@ def precision(spec: RunSpec, device: torch.device) -> torch.dtype:
     """The dtype of the base and its products: as asked, or bf16 where the device multiplies it natively."""
     if spec.precision != "auto":
         return torch.bfloat16 if spec.precision == "bf16" else torch.float32
-    if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    on_gpu = device.type == "cuda"
+    native = torch.cuda.is_bf16_supported(including_emulation=False) if on_gpu else multiplies_bf16()
     return torch.bfloat16 if native else torch.float32
 
 

@@ -182,4 +182,5 @@ class Heads:
 
 
 def _pack(model: TrainableModel, items: Sequence[Item]) -> PackedPass:
-    return pack([document for item in items for document in item.documents], model.device)
+    documents = [document for item in items for document in item.documents]
+    return pack(documents, model.device, share=model.shares_beginnings)

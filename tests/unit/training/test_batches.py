@@ -13,22 +13,28 @@ class Sized:
     num_tokens: int
 
 
+def total(items: list[Sized]) -> int:
+    return sum(item.num_tokens for item in items)
+
+
 sizes = st.lists(st.integers(1, 60), min_size=1, max_size=60)
 
 
 @given(sizes, st.integers(1, 9), st.integers(0, 5), st.integers(0, 3))
 def test_every_example_once_an_epoch(lengths: list[int], batch_size: int, seed: int, epoch: int) -> None:
     items = [Sized(length) for length in lengths]
-    plan = batches.steps(items, batch_size=batch_size, tokens_per_pass=100, seed=seed, epoch=epoch)
+    plan = batches.steps(items, batch_size=batch_size, tokens_per_pass=100, seed=seed, epoch=epoch, row_tokens=total)
     assert sorted(place for step in plan for place in step) == list(range(len(items)))
     assert sum(len(step) < batch_size for step in plan) <= 1
-    assert plan == batches.steps(items, batch_size=batch_size, tokens_per_pass=100, seed=seed, epoch=epoch)
+    assert plan == batches.steps(
+        items, batch_size=batch_size, tokens_per_pass=100, seed=seed, epoch=epoch, row_tokens=total
+    )
 
 
 @given(sizes, st.integers(1, 9))
 def test_the_first_step_has_the_largest_pass(lengths: list[int], batch_size: int) -> None:
     items = [Sized(length) for length in lengths]
-    plan = batches.steps(items, batch_size=batch_size, tokens_per_pass=100, seed=1, epoch=0)
+    plan = batches.steps(items, batch_size=batch_size, tokens_per_pass=100, seed=1, epoch=0, row_tokens=total)
 
     def largest(step: list[int]) -> int:
         parts = batches.passes([items[place] for place in step], tokens_per_pass=100)

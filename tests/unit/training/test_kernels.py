@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
-from finery.training.kernels import documents, loss
+from finery.training.kernels import documents, loss, products
 from finery.training.kernels.linear import Adapter, Part, Projection, TrainedLinear, refresh
 from finery.training.kernels.memory import keep_freed_memory
 from finery.training.kernels.pointwise import RmsNorm, swiglu
@@ -104,6 +104,22 @@ def test_norm_and_gate_pass_gradcheck() -> None:
     torch.testing.assert_close(ours, theirs)
     assert torch.autograd.gradcheck(swiglu, (x,))
     torch.testing.assert_close(swiglu(x), F.silu(x[:, :3]) * x[:, 3:])
+
+
+def test_bf16_on_a_cpu_that_would_emulate_it_is_fp32_rounded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "_emulates_bf16", lambda: True)
+    a, b = (random(*shape, dtype=torch.bfloat16) for shape in ((5, 300), (7, 300)))
+    exact = (a.double() @ b.double().t()).to(torch.bfloat16)
+    assert torch.equal(products.times_transposed(a, b), exact)
+    assert torch.equal(products.times(a, b.t()), exact)
+    assert torch.equal(products.times_transposed(a, b, exact[0]), (a.double() @ b.double().t() + exact[0]).bfloat16())
+    batched = a.expand(2, -1, -1), b.expand(2, -1, -1)
+    assert torch.equal(products.batched_times_transposed(*batched), exact.expand(2, -1, -1))
+    assert torch.equal(products.batched_times(batched[0], batched[1].transpose(1, 2)), exact.expand(2, -1, -1))
+    assert torch.equal(
+        products.batched_transposed_times(batched[0].transpose(1, 2), batched[1].transpose(1, 2)),
+        exact.expand(2, -1, -1),
+    )
 
 
 @pytest.mark.skipif(not has_onednn(), reason="oneDNN's products need AVX-512")

@@ -135,6 +135,32 @@ def test_a_saved_adapter_gives_the_same_logits_and_gradients_in_peft(
     assert not ours
 
 
+SYSTEM, QUESTION = list(range(3, 90)), [50, 3] * 45
+ALIKE = [[*SYSTEM, 5, 6], [*SYSTEM, *QUESTION, 7, 8, 9], [60, 61, 62], [*SYSTEM, *QUESTION, 9, 9], [*SYSTEM, 5, 7, 8]]
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_shared_beginning_changes_neither_losses_nor_gradients_nor_last_states(
+    folders: dict[str, Path], name: str, method: str
+) -> None:
+    alike = [SimpleNamespace(tokens=d, weights=[0.0] * (len(d) - 2) + [0.5, 1.0]) for d in ALIKE]
+    found = []
+    for share in (False, True):
+        model = shaken(TrainableModel.load(spec_of(folders[name], method=method), "cpu"))
+        packed = pack(alike, "cpu", share=share)
+        hidden = model.hidden(packed)
+        trained = packed.trained_N
+        sums = model.cross_entropy(hidden[trained], packed.targets_T[trained], packed.weights_T[trained])
+        (sums.loss_sum + hidden[packed.last_D].sum()).backward()
+        grads = {key: parameter.grad for key, parameter in model.trainable.items() if parameter.grad is not None}
+        found.append((len(packed.tokens_T), sums.loss_sum.detach(), hidden[packed.last_D].detach(), grads))
+    (whole, *expected), (shared, *ours) = found
+    # The last token of each beginning predicts a trained one somewhere, so it is not shared.
+    assert shared == whole - 3 * (len(SYSTEM) - 1) - len(QUESTION)
+    torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.parametrize("name", ["llama", "phi3", "qwen2", "qwen3", "mistral"])
 def test_well_known_architectures_run_on_our_layers(folders: dict[str, Path], name: str) -> None:
     model = TrainableModel.load(spec_of(folders[name]), "cpu")

@@ -2,8 +2,11 @@
 
 On x86 CPUs with AVX-512, oneDNN multiplies fp32 at twice the speed of the library behind `torch.mm` where that library
 keeps to narrower registers, and weights laid out for it ahead of time save a further tenth; both give true fp32 sums.
+x86 CPUs without products of bf16 emulate them, ten times slower than fp32: there, bf16 is only how numbers are kept,
+and each product is done in fp32 and rounded once.
 """
 
+import platform
 from functools import cache
 from typing import Protocol
 
@@ -87,6 +90,9 @@ def freeze(weight_NK: Tensor, bias_N: Tensor | None = None) -> Frozen:
 
 def times_transposed(a_MK: Tensor, b_NK: Tensor, bias_N: Tensor | None = None) -> Tensor:
     """a b^T + bias: [M, N]."""
+    if _widens(a_MK):
+        bias_N = None if bias_N is None else bias_N.float()
+        return times_transposed(a_MK.float(), b_NK.float(), bias_N).to(a_MK.dtype)
     if _prefers_onednn(a_MK):
         return _onednn(a_MK, b_NK, bias_N)
     if bias_N is not None:
@@ -96,6 +102,8 @@ def times_transposed(a_MK: Tensor, b_NK: Tensor, bias_N: Tensor | None = None) -
 
 def times(a_MK: Tensor, b_KN: Tensor) -> Tensor:
     """a b: [M, N]."""
+    if _widens(a_MK):
+        return times(a_MK.float(), b_KN.float()).to(a_MK.dtype)
     if _prefers_onednn(a_MK):
         return _onednn(a_MK, b_KN.t(), None)
     return torch.mm(a_MK, b_KN)
@@ -103,6 +111,9 @@ def times(a_MK: Tensor, b_KN: Tensor) -> Tensor:
 
 def add_times_transposed_(into_MN: Tensor, a_MK: Tensor, b_NK: Tensor) -> None:
     """into += a b^T, in place."""
+    if _widens(a_MK):
+        into_MN.add_(times_transposed(a_MK.float(), b_NK.float()))
+        return
     if _prefers_onednn(a_MK):
         into_MN.add_(_onednn(a_MK, b_NK, None))
         return
@@ -111,6 +122,8 @@ def add_times_transposed_(into_MN: Tensor, a_MK: Tensor, b_NK: Tensor) -> None:
 
 def batched_times_transposed(a_BMK: Tensor, b_BNK: Tensor) -> Tensor:
     """a b^T for each of a batch: [B, M, N]."""
+    if _widens(a_BMK):
+        return batched_times_transposed(a_BMK.float(), b_BNK.float()).to(a_BMK.dtype)
     if _prefers_onednn(a_BMK):
         return torch.stack([_onednn(a_MK, b_NK, None) for a_MK, b_NK in zip(a_BMK, b_BNK, strict=True)])
     return torch.bmm(a_BMK, b_BNK.transpose(1, 2))
@@ -118,6 +131,8 @@ def batched_times_transposed(a_BMK: Tensor, b_BNK: Tensor) -> Tensor:
 
 def batched_times(a_BMK: Tensor, b_BKN: Tensor) -> Tensor:
     """a b for each of a batch: [B, M, N]."""
+    if _widens(a_BMK):
+        return batched_times(a_BMK.float(), b_BKN.float()).to(a_BMK.dtype)
     if _prefers_onednn(a_BMK):
         return batched_times_transposed(a_BMK, b_BKN.transpose(1, 2))
     return torch.bmm(a_BMK, b_BKN)
@@ -125,6 +140,8 @@ def batched_times(a_BMK: Tensor, b_BKN: Tensor) -> Tensor:
 
 def batched_transposed_times(a_BMK: Tensor, b_BMN: Tensor) -> Tensor:
     """a^T b for each of a batch: [B, K, N]."""
+    if _widens(a_BMK):
+        return batched_transposed_times(a_BMK.float(), b_BMN.float()).to(a_BMK.dtype)
     if _prefers_onednn(a_BMK):
         return batched_times_transposed(a_BMK.transpose(1, 2).contiguous(), b_BMN.transpose(1, 2))
     return torch.bmm(a_BMK.transpose(1, 2), b_BMN)
@@ -138,6 +155,21 @@ def has_onednn() -> bool:
         and torch.cpu._is_avx512_supported()
         and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
     )
+
+
+@cache
+def multiplies_bf16() -> bool:
+    """Whether this CPU has products of bf16 of its own."""
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+@cache
+def _emulates_bf16() -> bool:
+    return platform.machine() in {"x86_64", "AMD64"} and not multiplies_bf16()
+
+
+def _widens(a: Tensor) -> bool:
+    return a.dtype == torch.bfloat16 and a.device.type == "cpu" and _emulates_bf16()
 
 
 def _prefers_onednn(a: Tensor) -> bool:
