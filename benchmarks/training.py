@@ -1,13 +1,14 @@
 """How fast Finery's training core is beside TRL's SFTTrainer. Run: python benchmarks/training.py --help
 
 Both train the same LoRA (r=16, all linear layers) from the same adapter, on the same examples in the same order, with
-AdamW. Documents' common beginnings (the template's system prompt) are computed once a step by Finery, as in a job,
-unless --no-sharing is given; a token counts for each document that has it, on both sides. They take turns (A B A B), each turn a process of its own, so that its peak memory is its own and a slow minute
-of the machine falls on both. Tokens are real ones: padding doesn't count. The share of the machine's limit is the time
-that the step's products with frozen weights (forward, and the gradient by their input) take when torch.mm does them
-alone, over the time of the whole step. With --reference, a plain loop over transformers and PEFT in fp32, one document
-at a time, gives the losses to hold Finery's against. TRL runs without activation checkpointing, which is its faster
-way, unless --peer-checkpointing is given. The last line is JSON.
+AdamW. They take turns (A B A B), each turn a process of its own, so that its peak memory is its own and a slow minute
+of the machine falls on both. Tokens are real ones: padding doesn't count. What documents begin with in common (the
+template's system prompt) Finery computes once a step, as it does in a job, unless --no-sharing is given; a token counts
+for each document that has it, on both sides. The share of the machine's limit is the time that the step's products with
+frozen weights (forward, and the gradient by their input) take when torch.mm does them alone, for the rows that Finery
+computes, over the time of the whole step. With --reference, a plain loop over transformers and PEFT in fp32, one
+document at a time, gives the losses to hold Finery's against. TRL runs without activation checkpointing, which is its
+faster way, unless --peer-checkpointing is given. The last line is JSON.
 """
 
 import argparse
