@@ -6,7 +6,7 @@ MODELS := .cache/models
 STARTER := smollm2-135m-instruct
 export FINERY_MODELS = $(abspath $(MODELS))
 
-.PHONY: help demo test serve lint bench setup clean
+.PHONY: help demo test serve lint bench conformance setup clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -30,6 +30,9 @@ bench: setup .venv-bench/ready $(MODELS)/$(STARTER) ## Speed next to named peers
 	$(BIN)/python benchmarks/training.py --model $(MODELS)/$(STARTER) --peer-python .venv-bench/bin/python
 	$(BIN)/python benchmarks/serving.py --model $(MODELS)/$(STARTER)
 	$(BIN)/python benchmarks/preflight.py --model $(MODELS)/$(STARTER)
+
+conformance: setup ## The openai package's own test-suite against a live Finery (2 minutes)
+	$(BIN)/python scripts/conformance.py
 
 setup: .venv/ready
 

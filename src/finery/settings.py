@@ -16,6 +16,8 @@ VARIABLES = (
     ("idle_seconds", "FINERY_IDLE_SECONDS", "Idle time after which an inference server is stopped (default 900)."),
     ("inference_slots", "FINERY_INFERENCE_SLOTS", "Answers written at once by one inference server (default 8)."),
     ("inference_context", "FINERY_INFERENCE_CONTEXT", "Tokens of context per answer (default 4096)."),
+    ("mlflow_url", "FINERY_MLFLOW_URL", "MLflow server that jobs with `integrations` tell of (default none)."),
+    ("mlflow_token", "FINERY_MLFLOW_TOKEN", "Its bearer token, if it wants one."),
     ("private_webhooks", "FINERY_PRIVATE_WEBHOOKS", "1 lets webhooks lead to private addresses (default 0)."),
 )
 """Field, environment variable, help: one list for code, documentation and tests."""
@@ -38,6 +40,9 @@ class Settings:
     idle_seconds: float = 900.0
     inference_slots: int = 8
     inference_context: int = 4096
+    mlflow_url: str = ""
+    """Empty: jobs' integrations are passed over, with a warning."""
+    mlflow_token: str = ""
     private_webhooks: int = 0
     """1: webhooks may lead to private addresses; otherwise a caller could reach what only this machine can."""
     insecure: bool = False

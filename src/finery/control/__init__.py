@@ -18,6 +18,7 @@ metrics      what was counted, kept and told
 embeddings   texts as vectors
 responses    conversations in items, kept
 batches      a file of requests in, files of answers out
+trackers     a job's figures for an experiment tracker
 webhooks     who wants to hear of what, and telling them
 texts        tokens of texts
 tools        which calls are asked of a model, and those it makes

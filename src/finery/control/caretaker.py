@@ -7,7 +7,18 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from finery.control import batches, deployments, files, metrics, replays, responses, uploads, validation, webhooks
+from finery.control import (
+    batches,
+    deployments,
+    files,
+    metrics,
+    replays,
+    responses,
+    trackers,
+    uploads,
+    validation,
+    webhooks,
+)
 from finery.control.batches import Ask
 from finery.control.plane import ControlPlane
 
@@ -27,6 +38,7 @@ async def run(plane: ControlPlane, ask: Ask) -> None:
         _again_and_again(lambda: _save_traffic(plane)),
         _again_and_again(lambda: batches.run_pending(plane, ask)),
         _again_and_again(lambda: webhooks.deliver_pending(plane)),
+        _again_and_again(lambda: trackers.send_pending(plane)),
     )
 
 

@@ -4,7 +4,7 @@ import secrets
 from dataclasses import dataclass, field
 from typing import Any
 
-from finery.control import datasets, files, models, webhooks
+from finery.control import datasets, files, models, trackers, webhooks
 from finery.control.plane import ControlPlane, now
 from finery.core import hyperparameters
 from finery.core.access import Caller
@@ -45,6 +45,7 @@ def submit(plane: ControlPlane, caller: Caller, request: JobRequest) -> Job:
         InvalidRequest: a knob, a file or a model that can't be used, naming it.
     """
     options = hyperparameters.check(request.options)
+    trackers.check(request.integrations)
     if request.validation_file and options["validation_split"]:
         raise InvalidRequest(
             "Both validation_file and validation_split were given; leave one out.", param="validation_split"
@@ -78,13 +79,13 @@ def submit(plane: ControlPlane, caller: Caller, request: JobRequest) -> Job:
     files_named = f"Validating training file: {job.training_file}"
     if job.validation_file:
         files_named += f" and validation file: {job.validation_file}"
+    said = [message("created", f"Created fine-tuning job: {job.id}"), message("validating", files_named)]
     with plane.database.write() as connection:
         jobs.insert_job(connection, job)
-        jobs.insert_events(
-            connection,
-            job.id,
-            [message("created", f"Created fine-tuning job: {job.id}"), message("validating", files_named)],
-        )
+        untold = trackers.follow(connection, plane, job)
+        if untold:
+            said.append(message("no-tracker", untold, level="warn"))
+        jobs.insert_events(connection, job.id, said)
     return job
 
 

@@ -20,6 +20,7 @@ class Kind(StrEnum):
     BATCH_LINE = "batch_line"
     WEBHOOK_ENDPOINT = "webhook_endpoint"
     WEBHOOK_DELIVERY = "webhook_delivery"
+    TRACKED_RUN = "tracked_run"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

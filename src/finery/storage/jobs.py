@@ -136,6 +136,13 @@ def list_events(connection: Connection, job_id: str, cursor: Cursor) -> Page[dic
     return Page(items=[dict(row._mapping) for row in rows], has_more=has_more)
 
 
+def list_events_after(connection: Connection, job_id: str, position: int, limit: int) -> list[dict[str, Any]]:
+    """A job's events behind a position, oldest first."""
+    query = select(events).where(events.c.job_id == job_id, events.c.position > position)
+    rows = connection.execute(query.order_by(events.c.position).limit(limit))
+    return [dict(row._mapping) for row in rows]
+
+
 def insert_checkpoint(connection: Connection, checkpoint: Checkpoint) -> bool:
     """Remember a checkpoint; False where the job has one of that step."""
     known = select(checkpoints.c.id).where(
