@@ -6,7 +6,7 @@ MODELS := .cache/models
 STARTER := smollm2-135m-instruct
 export FINERY_MODELS = $(abspath $(MODELS))
 
-.PHONY: help demo test serve lint bench conformance setup clean
+.PHONY: help demo test serve lint bench conformance fuzz setup clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -34,6 +34,14 @@ bench: setup .venv-bench/ready $(MODELS)/$(STARTER) ## Speed next to named peers
 conformance: setup ## The openai package's own test-suite against a live Finery (2 minutes)
 	$(BIN)/python scripts/conformance.py
 
+fuzz: setup .venv-fuzz/ready ## Thousands of odd requests at a live Finery: no 5xx, nothing undocumented
+	$(BIN)/python scripts/fuzz.py .venv-fuzz/bin/schemathesis --max-examples 40
+
+.venv-fuzz/ready:
+	test -x .venv-fuzz/bin/python || $(PYTHON) -m venv .venv-fuzz
+	.venv-fuzz/bin/pip install --quiet "schemathesis==4.32.*"
+	touch $@
+
 setup: .venv/ready
 
 # Torch first and alone: asked for by name and version it comes as the small CPU build where one is at hand, and nothing
@@ -55,4 +63,4 @@ $(MODELS)/$(STARTER): | setup
 	$(BIN)/finery models pull $(STARTER)
 
 clean: ## Remove everything that was made here
-	rm -rf .venv .venv-bench .cache build src/*.egg-info
+	rm -rf .venv .venv-bench .venv-fuzz .cache build src/*.egg-info

@@ -83,6 +83,7 @@ def build(plane: ControlPlane, *, lifespan: Callable[[FastAPI], Any] | None = No
         lifespan=lifespan or _lifespan,
         # OpenAI's paths have no twins with a slash behind.
         redirect_slashes=False,
+        responses=errors.DOCUMENTED,
     )
     app.state.plane = plane
     app.include_router(public)
@@ -98,6 +99,7 @@ def build(plane: ControlPlane, *, lifespan: Callable[[FastAPI], Any] | None = No
     app.include_router(own)
     app.include_router(runs.router, prefix="/worker/v1")
     errors.install(app)
+    errors.document(app)
     app.add_middleware(RequestId)
     return app
 

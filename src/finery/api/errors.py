@@ -10,7 +10,9 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from finery.core import errors
@@ -42,6 +44,44 @@ _NO_RETRY = {"x-should-retry": "false"}
 _HOPELESS = (errors.Conflict, errors.StorageFull, errors.CorruptArtifact, errors.NotOffered)
 
 _CODES_BY_STATUS = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+
+
+class Error(BaseModel):
+    """What went wrong; OpenAI's words."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorEnvelope(BaseModel):
+    """The body of every answer with a status of 400 or more."""
+
+    error: Error
+
+
+DOCUMENTED: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorEnvelope} for status in sorted({status for status, _ in STATUSES.values()} - {500})
+}
+"""Answers that any route may give. 500 isn't among them: one is a fault of ours."""
+
+
+def document(app: FastAPI) -> None:
+    """Leave out of the OpenAPI document what FastAPI adds by itself and no client ever gets: its 422."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = get_openapi(title=app.title, version=app.version, routes=app.routes)
+            for operations in document["paths"].values():
+                for operation in operations.values():
+                    operation["responses"].pop("422", None)
+            for name in ("HTTPValidationError", "ValidationError"):
+                document["components"]["schemas"].pop(name, None)
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
 
 
 def install(app: FastAPI) -> None:
