@@ -6,7 +6,7 @@ MODELS := .cache/models
 STARTER := smollm2-135m-instruct
 export FINERY_MODELS = $(abspath $(MODELS))
 
-.PHONY: help demo test serve lint bench conformance fuzz setup clean
+.PHONY: help demo test serve lint bench azure-ml conformance fuzz setup clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -59,8 +59,17 @@ setup: .venv/ready
 	.venv-bench/bin/pip install --quiet --requirement benchmarks/requirements.txt
 	touch $@
 
+azure-ml: setup .venv-azure/ready ## Drive the server with azure-ai-ml as well (a minute to install)
+	$(BIN)/python -m pytest tests/contract/test_azure_ml.py
+
+# Its own needs stay out of ours.
+.venv-azure/ready: tests/azure-ml.txt
+	test -x .venv-azure/bin/python || $(PYTHON) -m venv .venv-azure
+	.venv-azure/bin/pip install --quiet --requirement tests/azure-ml.txt
+	touch $@
+
 $(MODELS)/$(STARTER): | setup
 	$(BIN)/finery models pull $(STARTER)
 
 clean: ## Remove everything that was made here
-	rm -rf .venv .venv-bench .venv-fuzz .cache build src/*.egg-info
+	rm -rf .venv .venv-bench .venv-azure .venv-fuzz .cache build src/*.egg-info

@@ -26,3 +26,11 @@ def server(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Itera
     running = Server(tmp_path_factory.mktemp("server") / "home", tiny_folder).start()
     yield running
     running.stop()
+
+
+@pytest.fixture(scope="session")
+def tls_server(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Iterator[Server]:
+    """A running server with a tiny Phi-3 that speaks TLS: Azure's clients send tokens over nothing else."""
+    running = Server(tmp_path_factory.mktemp("tls_server") / "home", tiny_folder, tls=True).start()
+    yield running
+    running.stop()

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -18,8 +19,9 @@ START_SECONDS = 60
 class Server:
     """One control plane with its worker and inference servers, on a home and a folder of base models."""
 
-    def __init__(self, home: Path, models: Path, **environment: str) -> None:
+    def __init__(self, home: Path, models: Path, *, tls: bool = False, **environment: str) -> None:
         self.home = home
+        self._options = ["--tls-self-signed"] if tls else []
         self._environment = os.environ | {"FINERY_MODELS": str(models), "OMP_NUM_THREADS": "1"} | environment
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -27,7 +29,7 @@ class Server:
         """Start it and wait until it answers."""
         with (self.home.parent / "serve.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "finery.cli", "serve", "--home", str(self.home), "--port", "0"],
+                [sys.executable, "-m", "finery.cli", "serve", "--home", str(self.home), "--port", "0", *self._options],
                 stdout=log,
                 stderr=log,
                 env=self._environment,
@@ -64,6 +66,12 @@ class Server:
         """The admin key."""
         return (self.home / "admin.key").read_text().strip()
 
+    @property
+    def trust(self) -> ssl.SSLContext | bool:
+        """What a client has to trust: the server's own authority, or the usual ones."""
+        ca = self.home / "tls" / "ca.pem"
+        return ssl.create_default_context(cafile=str(ca)) if ca.exists() else True
+
     def openai(self, **options: Any) -> openai.OpenAI:
         """The unmodified SDK, checking every answer against its own types."""
         options = {"api_key": self.key, "_strict_response_validation": True, "max_retries": 0, **options}
@@ -71,7 +79,8 @@ class Server:
 
     def http(self) -> httpx.Client:
         """For what the SDK has no word for."""
-        return httpx.Client(base_url=self.url, headers={"authorization": f"Bearer {self.key}"}, timeout=60)
+        headers = {"authorization": f"Bearer {self.key}"}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=60, verify=self.trust)
 
     def children(self, module: str) -> list[int]:
         """Process ids of the running `python -m <module>` that belong to this home."""
@@ -88,7 +97,7 @@ class Server:
 
     def _answers(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/readyz").is_success
+            return httpx.get(f"{self.url}/readyz", verify=self.trust).is_success
         except (OSError, ValueError, httpx.HTTPError):
             return False
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import uvicorn
 
+from finery import tls
 from finery.api import app
 from finery.control.access import DEFAULT_PROJECT
 from finery.control.inference import InferencePool
@@ -26,6 +27,7 @@ from finery.settings import Settings
 from finery.storage import projects
 from finery.storage.blobs import BlobStore
 from finery.storage.database import Database
+from finery.tls import Certificate
 
 log = logging.getLogger(__name__)
 
@@ -51,11 +53,12 @@ def serve(settings: Settings) -> None:
     settings.home.mkdir(parents=True, exist_ok=True)
     with _only_one(settings.home), _listen(settings) as listener:
         port = listener.getsockname()[1]
-        url = f"http://{_reachable(settings.host)}:{port}"
+        certificate = _certificate(settings)
+        url = f"{'https' if certificate else 'http'}://{_reachable(settings.host)}:{port}"
         plane = control_plane(settings)
-        _announce(settings, url)
+        _announce(settings, url, certificate)
         stop = threading.Event()
-        supervisor = threading.Thread(target=_supervise_worker, args=(settings, url, stop), daemon=True)
+        supervisor = threading.Thread(target=_supervise_worker, args=(settings, url, certificate, stop), daemon=True)
         if settings.worker:
             supervisor.start()
         # uvicorn raises the signal that ended it once more when it is done; unheard, it would end us untidied.
@@ -68,6 +71,10 @@ def serve(settings: Settings) -> None:
                 access_log=False,
                 server_header=False,
                 timeout_graceful_shutdown=5,
+                # Clients keep connections, and some don't notice in time that theirs was closed.
+                timeout_keep_alive=75,
+                ssl_certfile=certificate.chain if certificate else None,
+                ssl_keyfile=certificate.key if certificate else None,
             )
             uvicorn.Server(config).run(sockets=[listener])
         finally:
@@ -107,7 +114,7 @@ def work(*, base_url: str, home: Path, secret: str = "") -> None:
 
 
 def _require_safe_address(settings: Settings) -> None:
-    if settings.insecure or settings.host == "localhost":
+    if settings.insecure or settings.tls_self_signed or settings.host == "localhost":
         return
     try:
         loopback = ip_address(settings.host).is_loopback
@@ -115,8 +122,9 @@ def _require_safe_address(settings: Settings) -> None:
         loopback = False
     if not loopback:
         raise InvalidRequest(
-            f"{settings.host} can be reached from other machines, and keys would travel unencrypted. Put a proxy with "
-            "TLS in front and listen on 127.0.0.1, or say --insecure if the network is your own."
+            f"{settings.host} can be reached from other machines, and keys would travel unencrypted. Say "
+            "--tls-self-signed, put a proxy with TLS in front and listen on 127.0.0.1, or say --insecure if the "
+            "network is your own."
         )
 
 
@@ -175,12 +183,21 @@ def _secret_file(path: Path) -> str:
     return secret
 
 
-def _announce(settings: Settings, url: str) -> None:
+def _certificate(settings: Settings) -> Certificate | None:
+    if not settings.tls_self_signed:
+        return None
+    further = {name.strip() for name in settings.tls_names.split(",")} - {""}
+    return tls.issue(settings.home / "tls", tls.own_names(settings.host) | further)
+
+
+def _announce(settings: Settings, url: str, certificate: Certificate | None) -> None:
     (settings.home / SERVER_FILE).write_text(json.dumps({"url": url, "pid": os.getpid()}))
     print(f"Finery listens at {url}  (home {settings.home})", flush=True)  # noqa: T201 - meant for the operator
+    if certificate:
+        print(f"Clients have to trust {certificate.ca}", flush=True)  # noqa: T201 - meant for the operator
 
 
-def _supervise_worker(settings: Settings, url: str, stop: threading.Event) -> None:
+def _supervise_worker(settings: Settings, url: str, certificate: Certificate | None, stop: threading.Event) -> None:
     """Keep one worker alive for as long as the control plane lives."""
     secret = (settings.home / WORKER_KEY_FILE).read_text().strip()
     environment = os.environ | {
@@ -190,6 +207,8 @@ def _supervise_worker(settings: Settings, url: str, stop: threading.Event) -> No
         "FINERY_MODELS": str(settings.models_folder),
         "FINERY_PARENT_PID": str(os.getpid()),
     }
+    if certificate:
+        environment["SSL_CERT_FILE"] = str(certificate.ca)
     while not stop.is_set():
         with (settings.home / "worker.log").open("ab") as output:
             worker = subprocess.Popen(

@@ -18,6 +18,7 @@ VARIABLES = (
     ("inference_context", "FINERY_INFERENCE_CONTEXT", "Tokens of context per answer (default 4096)."),
     ("mlflow_url", "FINERY_MLFLOW_URL", "MLflow server that jobs with `integrations` tell of (default none)."),
     ("mlflow_token", "FINERY_MLFLOW_TOKEN", "Its bearer token, if it wants one."),
+    ("tls_names", "FINERY_TLS_NAMES", "Further names for the server's own certificate, with commas between."),
     ("private_webhooks", "FINERY_PRIVATE_WEBHOOKS", "1 lets webhooks lead to private addresses (default 0)."),
 )
 """Field, environment variable, help: one list for code, documentation and tests."""
@@ -45,6 +46,9 @@ class Settings:
     mlflow_token: str = ""
     private_webhooks: int = 0
     """1: webhooks may lead to private addresses; otherwise a caller could reach what only this machine can."""
+    tls_self_signed: bool = False
+    """Speak TLS with a certificate of this machine's own authority, which lies in `<home>/tls`."""
+    tls_names: str = ""
     insecure: bool = False
     """Listen beyond this machine without TLS."""
     worker: bool = True

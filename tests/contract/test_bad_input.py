@@ -148,7 +148,9 @@ def test_no_route_but_the_pinned_ones_answers_without_a_key(server: Server, key:
                 assert answer.status_code == 200
                 continue
             assert answer.status_code == 401, (method, path, answer.status_code)
-            assert answer.json()["error"]["code"] == "invalid_api_key"
+            if method != "head":
+                # OpenAI's code, Azure's, and that of its resource manager.
+                assert answer.json()["error"]["code"] in ("invalid_api_key", "401", "AuthenticationFailed")
 
 
 def test_public_routes_are_these_and_no_others() -> None:

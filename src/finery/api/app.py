@@ -13,6 +13,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 import finery
 from finery.api import errors, metrics
+from finery.api.azure import errors as azure_errors
+from finery.api.azure import routes as azure
 from finery.api.finery import datasets, deployments, keys, usage
 from finery.api.finery import files as finery_files
 from finery.api.openai import (
@@ -93,12 +95,14 @@ def build(plane: ControlPlane, *, lifespan: Callable[[FastAPI], Any] | None = No
         openai.include_router(noun.router)
     app.include_router(openai)
     app.include_router(tokens.router)
+    for router in azure.routers(noun.router for noun in NOUNS if noun is not tokens):
+        app.include_router(router)
     own = APIRouter(prefix="/finery/v1")
     for router in (deployments.router, keys.router, finery_files.router, datasets.router, usage.router):
         own.include_router(router)
     app.include_router(own)
     app.include_router(runs.router, prefix="/worker/v1")
-    errors.install(app)
+    errors.install(app, azure_errors.dialect_of)
     errors.document(app)
     app.add_middleware(RequestId)
     return app

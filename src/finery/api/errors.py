@@ -1,4 +1,4 @@
-"""The only mapping from Finery's errors to HTTP: one envelope on every route, OpenAI's.
+"""The only mapping from Finery's errors to HTTP: one envelope on every route, OpenAI's, unless a dialect owns the path.
 
 `{"error": {"message", "type", "param", "code"}}`. Nothing of a library's exception reaches a client: an unforeseen
 error is logged with the request's id and answered with that id alone.
@@ -6,6 +6,8 @@ error is logged with the request's id and answered with that id alone.
 
 import errno
 import logging
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -84,8 +86,26 @@ def document(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def install(app: FastAPI) -> None:
-    """Answer every error of the application in the envelope."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fault:
+    """What went wrong with a request, before any API's words for it."""
+
+    status: int
+    type: str
+    """OpenAI's error type."""
+    code: str | None
+    """Finery's code, which is OpenAI's where OpenAI has one."""
+    message: str
+    param: str | None = None
+
+
+Dialect = Callable[[str, Fault], tuple[int, dict[str, Any]]]
+"""Status and body of a fault at a path, in another API's words."""
+
+
+def install(app: FastAPI, dialect_of: Callable[[str], Dialect | None] = lambda _: None) -> None:
+    """Answer every error of the application in the envelope, or as the dialect of its path says it."""
+    app.state.dialect_of = dialect_of
     app.add_exception_handler(FineryError, _finery_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
@@ -108,10 +128,26 @@ def body_of(error: FineryError) -> dict[str, Any]:
     return envelope(error.message, error_type=status_of(error)[1], code=error.code, param=error.param)
 
 
-async def _finery_error(_request: Request, error: Exception) -> JSONResponse:
+def invalid_body(first: Any) -> dict[str, Any]:
+    """A body or parameter of the wrong shape, by the first thing pydantic found."""
+    return _openai(_invalid(first))
+
+
+def _openai(fault: Fault) -> dict[str, Any]:
+    return envelope(fault.message, error_type=fault.type, code=fault.code, param=fault.param)
+
+
+def _respond(request: Request, fault: Fault, headers: Any = None) -> JSONResponse:
+    dialect: Dialect | None = request.app.state.dialect_of(request.url.path)
+    status, body = dialect(request.url.path, fault) if dialect else (fault.status, _openai(fault))
+    return JSONResponse(body, status_code=status, headers=headers)
+
+
+async def _finery_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, FineryError)
-    status, _ = status_of(error)
-    return JSONResponse(body_of(error), status_code=status, headers=_headers(error))
+    status, kind = status_of(error)
+    fault = Fault(status=status, type=kind, code=error.code, message=error.message, param=error.param)
+    return _respond(request, fault, _headers(error))
 
 
 def _headers(error: FineryError) -> dict[str, str]:
@@ -122,17 +158,16 @@ def _headers(error: FineryError) -> dict[str, str]:
     return {}
 
 
-async def _validation_error(_request: Request, error: Exception) -> JSONResponse:
+async def _validation_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    return JSONResponse(invalid_body(error.errors()[0]), status_code=400)
+    return _respond(request, _invalid(error.errors()[0]))
 
 
-def invalid_body(first: Any) -> dict[str, Any]:
-    """A body or parameter of the wrong shape, by the first thing pydantic found."""
+def _invalid(first: Any) -> Fault:
     path = [str(part) for part in first["loc"] if part not in ("body", "query", "path", "header")]
     param = ".".join(path) or None
     text = f"{param}: {first['msg']}." if param else f"The request can't be read: {first['msg']}."
-    return envelope(text, error_type="invalid_request_error", code="invalid_type", param=param)
+    return Fault(status=400, type="invalid_request_error", code="invalid_type", message=text, param=param)
 
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
@@ -141,8 +176,8 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
     if error.status_code in (404, 405):
         text = f"There is no {request.method} {request.url.path} here. The routes are listed at /openapi.json."
     code = _CODES_BY_STATUS.get(error.status_code)
-    body = envelope(text, error_type="invalid_request_error", code=code)
-    return JSONResponse(body, status_code=error.status_code, headers=error.headers)
+    fault = Fault(status=error.status_code, type="invalid_request_error", code=code, message=text)
+    return _respond(request, fault, error.headers)
 
 
 async def _os_error(request: Request, error: Exception) -> JSONResponse:
@@ -156,9 +191,5 @@ async def _os_error(request: Request, error: Exception) -> JSONResponse:
 async def _unforeseen(request: Request, error: Exception) -> JSONResponse:
     request_id = getattr(request.state, "request_id", "unknown")
     log.error("request %s: %s %s", request_id, request.method, request.url.path, exc_info=error)
-    body = envelope(
-        f"Something went wrong on the server. Its log tells more under the request id {request_id}.",
-        error_type="server_error",
-        code="internal_error",
-    )
-    return JSONResponse(body, status_code=500)
+    text = f"Something went wrong on the server. Its log tells more under the request id {request_id}."
+    return _respond(request, Fault(status=500, type="server_error", code="internal_error", message=text))

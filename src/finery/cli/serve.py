@@ -27,6 +27,14 @@ def serve(
     no_worker: Annotated[
         bool, typer.Option("--no-worker", help="Start no worker; others will do the training.")
     ] = False,
+    tls_self_signed: Annotated[
+        bool,
+        typer.Option(
+            "--tls-self-signed",
+            help="Speak TLS, with a certificate that this machine signs itself; clients have to trust tls/ca.pem of "
+            "the home.",
+        ),
+    ] = False,
     insecure: Annotated[
         bool,
         typer.Option("--insecure", help="Listen beyond this machine although keys and data then travel unencrypted."),
@@ -37,7 +45,14 @@ def serve(
     It answers the API, schedules jobs, and looks after one local worker and the inference servers. Ctrl-C ends it.
     """
     try:
-        settings = Settings.from_environment(home=home, host=host, port=port, worker=not no_worker, insecure=insecure)
+        settings = Settings.from_environment(
+            home=home,
+            host=host,
+            port=port,
+            worker=not no_worker,
+            tls_self_signed=tls_self_signed,
+            insecure=insecure,
+        )
     except ValueError as error:
         raise InvalidRequest(str(error)) from None
     with contextlib.suppress(KeyboardInterrupt):

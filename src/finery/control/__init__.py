@@ -5,6 +5,7 @@ access       who is calling; keys
 files        upload, check, read, delete
 datasets     data looked at with a model's eyes, cleaned, split, kept in versions
 jobs         submit, list, cancel, pause, resume
+named_jobs   jobs under names of the client's choice, and the models they registered
 validation   between validating_files and queued; "auto" → numbers
 rows         a job's rows as its trainer gets them: split, rendered, counted
 specs        from a job to the spec its trainer gets
@@ -24,6 +25,7 @@ texts        tokens of texts
 tools        which calls are asked of a model, and those it makes
 stored       chat completions that are kept
 uploads      large files in parts
+containers   files sent to an address that is signed, to become a version of a dataset
 permissions  which projects may use a checkpoint
 replays      a create that is sent twice makes one thing
 caretaker    what has to happen without anybody asking

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from finery.control import (
     batches,
+    containers,
     deployments,
     files,
     metrics,
@@ -56,6 +57,7 @@ async def _forget_expired(plane: ControlPlane) -> None:
     for forget in (
         files.delete_expired,
         uploads.expire,
+        containers.expire,
         replays.forget_expired,
         responses.forget_expired,
         metrics.forget_old,

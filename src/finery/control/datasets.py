@@ -170,6 +170,22 @@ def delete(plane: ControlPlane, caller: Caller, name: str) -> str:
     return deletion_note(name, used_by)
 
 
+def delete_version(plane: ControlPlane, caller: Caller, name: str, version: int) -> None:
+    """Forget one version of a dataset, and the dataset with its last one; files stay.
+
+    Raises:
+        NotFound: no such dataset or version.
+    """
+    dataset, versions = get(plane, caller, name)
+    if version not in {found.version for found in versions}:
+        raise NotFound(f"The dataset '{name}' has no version {version}; the latest is {versions[0].version}.")
+    with plane.database.write() as connection:
+        if len(versions) == 1:
+            datasets.remove(connection, dataset.id)
+        else:
+            datasets.remove_version(connection, dataset.id, version)
+
+
 def file_of(plane: ControlPlane, caller: Caller, reference: str) -> str:
     """The file behind `name` or `name:version`; a file's own id stays as it is.
 

@@ -60,6 +60,28 @@ def create(
     return deployment
 
 
+def put(
+    plane: ControlPlane, caller: Caller, *, name: str, model: str, sku: dict[str, Any] | None, policy: str | None
+) -> tuple[Deployment, bool]:
+    """Make a deployment, or make the one of that name what is asked for; with another model it is proven anew.
+
+    Returns the deployment, and whether it was made. Raises as `create`.
+    """
+    with plane.database.read() as connection:
+        old = deployments.get(connection, caller.project.id, name)
+    if old is None:
+        return create(plane, caller, name=name, model=model, sku=sku, policy=policy), True
+    found = models.resolve(plane, caller, model)
+    values: dict[str, Any] = {"sku": old.sku | (sku or {}), "policy": policy, "updated_at": now()}
+    # One that failed is tried again.
+    if model != old.model or old.status == DeploymentStatus.FAILED:
+        values |= {"model": model, "base_model": found.base.id, "status": DeploymentStatus.CREATING}
+    with plane.database.write() as connection:
+        if not deployments.change(connection, old, **values):
+            raise Conflict(f"The deployment '{name}' changed in this very moment. Look at it again.", param="name")
+    return get(plane, caller, name), False
+
+
 def get(plane: ControlPlane, caller: Caller, name: str) -> Deployment:
     """A deployment of the caller's project.
 
@@ -77,6 +99,22 @@ def list_all(plane: ControlPlane, caller: Caller) -> list[Deployment]:
     """The deployments of the caller's project, newest first."""
     with plane.database.read() as connection:
         return deployments.list_all(connection, caller.project.id)
+
+
+def only_one(plane: ControlPlane, caller: Caller) -> Deployment:
+    """The deployment that is meant where an address names none.
+
+    Raises:
+        InvalidRequest: there is none that answers, or more than one.
+    """
+    ready = [found for found in list_all(plane, caller) if found.status == DeploymentStatus.SUCCEEDED]
+    if len(ready) == 1:
+        return ready[0]
+    names = ", ".join(sorted(found.name for found in ready)) or "none"
+    raise InvalidRequest(
+        f"The request names no model, and {len(ready)} deployments answer: {names}. Say which one is meant, in model.",
+        param="model",
+    )
 
 
 def delete(plane: ControlPlane, caller: Caller, name: str) -> None:

@@ -53,7 +53,8 @@ def run_spec(job: Job, *, models_folder: Path) -> tuple[RunSpec, dict[str, str]]
         ),
         optimizer=OptimizerSpec(
             name=options["optimizer"],
-            learning_rate=_learning_rate(job.base_model, options),
+            learning_rate=base_learning_rate(job.base_model, options["training_method"])
+            * options["learning_rate_multiplier"],
             schedule=options["schedule"],
             warmup_ratio=options["warmup_ratio"],
             weight_decay=options["weight_decay"],
@@ -73,8 +74,8 @@ def run_spec(job: Job, *, models_folder: Path) -> tuple[RunSpec, dict[str, str]]
     return spec, needed
 
 
-def _learning_rate(base_model: str, options: dict[str, Any]) -> float:
+def base_learning_rate(base_model: str, training_method: str) -> float:
+    """What `learning_rate_multiplier` multiplies."""
     known = CATALOG.get(base_model)
     rate = known.learning_rate if known else DEFAULT_LEARNING_RATE
-    factor = _FULL_LEARNING_RATE_FACTOR if options["training_method"] == "full" else 1.0
-    return float(rate * factor * options["learning_rate_multiplier"])
+    return rate * (_FULL_LEARNING_RATE_FACTOR if training_method == "full" else 1.0)

@@ -18,6 +18,8 @@ class Connection:
     base_url: str
     """Without a closing slash and without `/v1`."""
     api_key: str
+    ca: Path | None = None
+    """The authority to trust, where the server signed its own certificate."""
 
     @property
     def loopback(self) -> bool:
@@ -50,13 +52,15 @@ def locate(base_url: str | None = None, api_key: str | None = None, home: Path |
             code="unreachable",
         )
     key = (api_key or os.environ.get("FINERY_API_KEY") or "").strip()
-    if not key and local and _address(url) == _address(local):
+    ours = local is not None and _address(url) == _address(local)
+    if not key and ours:
         key = _local_key(home)
     if not key:
         raise Unauthenticated(f"No API key for {url}: pass --api-key or set FINERY_API_KEY.")
     if not (key.isascii() and key.isprintable()):
         raise Unauthenticated("The API key holds characters that no key has; was something else pasted?")
-    return Connection(base_url=url, api_key=key)
+    ca = home / "tls" / "ca.pem"
+    return Connection(base_url=url, api_key=key, ca=ca if ours and url.startswith("https") and ca.exists() else None)
 
 
 def _clean(url: str) -> str:

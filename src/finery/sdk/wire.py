@@ -1,6 +1,7 @@
 """Requests in, JSON or errors out: the one place that knows httpx and the error envelope."""
 
 import contextlib
+import ssl
 from collections.abc import Iterator
 from typing import Any
 
@@ -34,6 +35,7 @@ class Wire:
             timeout=_TIMEOUT,
             # A proxy from the environment has no way back to this machine, and would be handed the key.
             trust_env=not connection.loopback,
+            verify=ssl.create_default_context(cafile=str(connection.ca)) if connection.ca else True,
         )
 
     def call(self, method: str, path: str, **arguments: Any) -> Json:

@@ -51,6 +51,15 @@ def list_versions(connection: Connection, dataset_id: str) -> list[DatasetVersio
     return [_version(row) for row in connection.execute(query)]
 
 
+def remove_version(connection: Connection, dataset_id: str, version: int) -> None:
+    """Forget one version; its file stays."""
+    connection.execute(
+        delete(dataset_versions).where(
+            dataset_versions.c.dataset_id == dataset_id, dataset_versions.c.version == version
+        )
+    )
+
+
 def remove(connection: Connection, dataset_id: str) -> None:
     """Forget a dataset and its versions; the files stay."""
     connection.execute(delete(dataset_versions).where(dataset_versions.c.dataset_id == dataset_id))

@@ -47,15 +47,21 @@ def list_of_model(connection: Connection, project_id: str, model: str) -> list[D
 def set_status(
     connection: Connection, deployment: Deployment, status: DeploymentStatus, details: str | None, now: int
 ) -> bool:
-    """Move a deployment on; False where it is no longer in the state it was read in."""
+    """Move a deployment on; False where it is no longer as it was read."""
+    return change(connection, deployment, status=status, status_details=details, updated_at=now)
+
+
+def change(connection: Connection, deployment: Deployment, **values: Any) -> bool:
+    """Set columns; False where the deployment is no longer in the state, or of the model, that it was read with."""
     statement = (
         update(deployments)
         .where(
             deployments.c.project_id == deployment.project_id,
             deployments.c.name == deployment.name,
             deployments.c.status == deployment.status,
+            deployments.c.model == deployment.model,
         )
-        .values(status=status, status_details=details, updated_at=now)
+        .values(**values)
     )
     return connection.execute(statement).rowcount == 1
 

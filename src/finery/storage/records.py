@@ -26,6 +26,12 @@ def get(connection: Connection, project_id: str, kind: Kind, record_id: str) -> 
     return _record(row) if row else None
 
 
+def find(connection: Connection, kind: Kind, record_id: str) -> Record | None:
+    """An object of whatever project: for who has shown in another way than by a key that it is theirs."""
+    row = connection.execute(select(*_COLUMNS).where(records.c.kind == kind, records.c.id == record_id)).one_or_none()
+    return _record(row) if row else None
+
+
 def list_page(
     connection: Connection,
     project_id: str,
@@ -50,6 +56,20 @@ def list_owned(connection: Connection, project_id: str, kind: Kind, owner: str) 
     query = (
         select(*_COLUMNS)
         .where(records.c.project_id == project_id, records.c.kind == kind, records.c.owner == owner)
+        .order_by(records.c.position)
+    )
+    return [_record(row) for row in connection.execute(query)]
+
+
+def list_under(connection: Connection, project_id: str, kind: Kind, prefix: str) -> list[Record]:
+    """All that belongs to owners whose name begins so, oldest first."""
+    query = (
+        select(*_COLUMNS)
+        .where(
+            records.c.project_id == project_id,
+            records.c.kind == kind,
+            records.c.owner.startswith(prefix, autoescape=True),
+        )
         .order_by(records.c.position)
     )
     return [_record(row) for row in connection.execute(query)]

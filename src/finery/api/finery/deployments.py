@@ -1,9 +1,9 @@
 """/finery/v1/deployments."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from finery.api.context import AsCaller, Plane, Sent
 from finery.control import deployments, replays
@@ -12,13 +12,24 @@ from finery.core.deployments import Deployment
 router = APIRouter(prefix="/deployments", tags=["deployments"])
 
 
+MAX_CAPACITY = 1000
+
+
+class Sku(BaseModel):
+    """The kind of a deployment, in Azure's words, and how much of it there is."""
+
+    model_config = ConfigDict(extra="allow")
+    name: Annotated[str, Field(min_length=1, max_length=64)] = "Standard"
+    capacity: Annotated[int, Field(ge=1, le=MAX_CAPACITY)] = 1
+
+
 class CreateDeployment(BaseModel):
     """The body of a new deployment."""
 
     model_config = ConfigDict(extra="forbid")
     name: str
     model: str
-    sku: dict[str, Any] | None = None
+    sku: Sku | None = None
     policy: str | None = None
 
 
@@ -31,7 +42,14 @@ def create(plane: Plane, caller: AsCaller, sent: Sent, body: CreateDeployment) -
         sent,
         body.model_dump(mode="json"),
         lambda: _deployment(
-            deployments.create(plane, caller, name=body.name, model=body.model, sku=body.sku, policy=body.policy)
+            deployments.create(
+                plane,
+                caller,
+                name=body.name,
+                model=body.model,
+                sku=body.sku.model_dump() if body.sku else None,
+                policy=body.policy,
+            )
         ),
     )
 

@@ -1,0 +1,166 @@
+"""Azure Resource Manager: accounts, what can be deployed in them, and what is used of them."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Request
+
+from finery.api.azure import arm, errors, versions
+from finery.api.azure.arm import Account, OfAccount, Wire
+from finery.api.azure.inference import publisher_of
+from finery.api.context import AsCaller, Plane, secret_of
+from finery.api.finery.deployments import MAX_CAPACITY
+from finery.control import deployments, models
+from finery.control.plane import ControlPlane
+from finery.core.access import Caller
+from finery.core.errors import NotFound
+
+router = APIRouter(tags=["azure"], dependencies=[Depends(versions.check)], responses=errors.DOCUMENTED)
+
+SKUS = ("Standard", "GlobalStandard", "DeveloperTier")
+"""Azure's kinds of deployment for tuned models; on one's own machines they are the same."""
+
+CAPACITY = {"minimum": 1, "maximum": MAX_CAPACITY, "step": 1, "default": 1}
+
+_CAPABILITIES = {"fineTune": "true", "inference": "true", "completion": "true", "chatCompletion": "true"}
+
+
+@router.get(arm.SUBSCRIPTION + "/accounts")
+def list_accounts(caller: AsCaller, request: Request, subscription: str) -> Wire:
+    """The caller's account; its resource group is `default`."""
+    return arm.paged([_account(request, caller, arm.own_account(caller, subscription, "default"))])
+
+
+@router.get(arm.GROUP + "/accounts")
+def list_accounts_of_group(caller: AsCaller, request: Request, subscription: str, group: str) -> Wire:
+    """The caller's account, in any resource group."""
+    return arm.paged([_account(request, caller, arm.own_account(caller, subscription, group))])
+
+
+@router.get(arm.ACCOUNT)
+def retrieve(caller: AsCaller, request: Request, account: OfAccount) -> Wire:
+    """One account."""
+    return _account(request, caller, account)
+
+
+@router.post(arm.ACCOUNT + "/listKeys")
+def list_keys(request: Request, account: OfAccount) -> dict[str, str]:
+    """The key that was sent: of others only the digest is known."""
+    return {"key1": secret_of(request)}
+
+
+@router.get(arm.ACCOUNT + "/models")
+def list_models(plane: Plane, caller: AsCaller, account: OfAccount) -> Wire:
+    """What can be deployed: base models of this machine, and the tuned ones."""
+    return arm.paged(_bases(plane) + _tuned(plane, caller))
+
+
+@router.get(arm.ACCOUNT + "/skus")
+def list_skus(account: OfAccount) -> Wire:
+    """The kinds of account there are."""
+    return arm.paged([{"resourceType": f"{arm.PROVIDER}/accounts", "sku": {"name": "S0"}}])
+
+
+@router.get(arm.ACCOUNT + "/usages")
+def list_usages(plane: Plane, caller: AsCaller, account: OfAccount) -> Wire:
+    """What the account uses."""
+    return arm.paged(_usages(plane, caller))
+
+
+@router.get(arm.SUBSCRIPTION + "/skus")
+def list_resource_skus(caller: AsCaller) -> Wire:
+    """The kinds of account there are, and where."""
+    sku = {"resourceType": "accounts", "name": "S0", "tier": "Standard", "kind": "AIServices"}
+    return arm.paged([{**sku, "locations": [arm.LOCATION], "restrictions": []}])
+
+
+@router.get(arm.SUBSCRIPTION + "/locations/{location}/models")
+def list_models_of_location(plane: Plane, caller: AsCaller, location: Annotated[str, Path(max_length=64)]) -> Wire:
+    """Base models that a location offers."""
+    _require_location(location)
+    return arm.paged({"kind": "OpenAI", "skuName": "S0", "model": model} for model in _bases(plane))
+
+
+@router.get(arm.SUBSCRIPTION + "/locations/{location}/usages")
+def list_usages_of_location(plane: Plane, caller: AsCaller, location: Annotated[str, Path(max_length=64)]) -> Wire:
+    """What the caller uses in a location."""
+    _require_location(location)
+    return arm.paged(_usages(plane, caller))
+
+
+def _require_location(location: str) -> None:
+    if location != arm.LOCATION:
+        raise NotFound(f"There is no location '{location}'; there is: {arm.LOCATION}.", param="location")
+
+
+def _account(request: Request, caller: Caller, account: Account) -> Wire:
+    base = str(request.base_url)
+    return {
+        "id": account.id,
+        "name": account.name,
+        "type": f"{arm.PROVIDER}/accounts",
+        "kind": "AIServices",
+        "location": arm.LOCATION,
+        "sku": {"name": "S0"},
+        "systemData": arm.system_data(caller.project.created_at, caller.project.created_at),
+        "properties": {
+            "provisioningState": "Succeeded",
+            "endpoint": base,
+            "endpoints": {
+                "OpenAI Language Model Instance API": base,
+                "Azure AI Model Inference API": base,
+                "AI Foundry API": base,
+            },
+            "dateCreated": arm.moment(caller.project.created_at),
+            "publicNetworkAccess": "Enabled",
+            "disableLocalAuth": False,
+            "defaultProject": account.name,
+            "associatedProjects": [account.name],
+        },
+    }
+
+
+def _bases(plane: ControlPlane) -> list[Wire]:
+    return [
+        {
+            **_model(base.id),
+            "publisher": publisher_of(base),
+            "finetuneCapabilities": {"supervised": "true", "dpo": "true"},
+        }
+        for base in models.list_bases(plane)
+    ]
+
+
+def _tuned(plane: ControlPlane, caller: Caller) -> list[Wire]:
+    return [
+        {**_model(tuned.name), "baseModel": {"format": "OpenAI", "name": tuned.base_model, "version": "1"}}
+        for tuned in models.list_tuned(plane, caller)
+    ]
+
+
+def _model(name: str) -> dict[str, Any]:
+    return {
+        "format": "OpenAI",
+        "name": name,
+        "version": "1",
+        "isDefaultVersion": True,
+        "capabilities": _CAPABILITIES,
+        "lifecycleStatus": "GenerallyAvailable",
+        "maxCapacity": MAX_CAPACITY,
+        "skus": [{"name": sku, "usageName": f"OpenAI.{sku}", "capacity": CAPACITY} for sku in SKUS],
+    }
+
+
+def _usages(plane: ControlPlane, caller: Caller) -> list[Wire]:
+    """Capacity of the deployments, by their kind. There is no limit, so none is named."""
+    used = dict.fromkeys(SKUS, 0)
+    for deployment in deployments.list_all(plane, caller):
+        name = deployment.sku["name"]
+        used[name] = used.get(name, 0) + deployment.sku["capacity"]
+    return [
+        {
+            "unit": "Count",
+            "name": {"value": f"OpenAI.{sku}", "localizedValue": f"Capacity of {sku} deployments"},
+            "currentValue": capacity,
+        }
+        for sku, capacity in used.items()
+    ]
