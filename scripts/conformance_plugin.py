@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ from finery.modeling import sources
 from finery.settings import Settings
 from finery.storage import files, jobs, models, projects, records, schema
 
-BASES = ("gpt-4o-mini", "gpt-6-astra", "gpt-3.5-turbo-instruct", "text-embedding-3-small", "string")
+BASES = ("gpt-4o-mini", "gpt-6-astra", "gpt-3.5-turbo-instruct", "text-embedding-3-small", "string", "model")
 CHECKPOINTS = (
     "ft-AF1WoRqd3aJAHsqc9NY7iL8F",
     "ft:gpt-4o-mini-2024-07-18:org:weather:B7R9VjQd",
@@ -34,6 +35,35 @@ CHECKPOINTS = (
 )
 JOB = "ft-AF1WoRqd3aJAHsqc9NY7iL8F"
 ROW = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
+
+
+def _status_for(test: str) -> JobStatus:
+    """The state in which a test needs the job."""
+    if "resume" in test:
+        return JobStatus.PAUSED
+    return JobStatus.RUNNING if "pause" in test else JobStatus.QUEUED
+
+
+class _Receiver(BaseHTTPRequestHandler):
+    """Whoever is told by a webhook."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def _receive() -> str:
+    """The address of a receiver on this machine."""
+    receiver = ThreadingHTTPServer(("127.0.0.1", 0), _Receiver)
+    threading.Thread(target=receiver.serve_forever, daemon=True).start()
+    return f"http://127.0.0.1:{receiver.server_port}/"
+
+
+RECEIVER = _receive()
 
 
 class Seeds:
@@ -61,7 +91,7 @@ class Seeds:
             for file_id in ("file_id", "file-abc123", "input_file_id"):
                 purpose = "batch" if file_id == "input_file_id" else "fine-tune"
                 files.insert_file(connection, self._file(file_id, purpose, now))
-            jobs.insert_job(connection, self._job("resume" in test, now))
+            jobs.insert_job(connection, self._job(_status_for(test), now))
             for name in CHECKPOINTS:
                 made = TunedModel(
                     name=name,
@@ -90,7 +120,7 @@ class Seeds:
             created_at=now,
         )
 
-    def _job(self, paused: bool, now: int) -> Job:
+    def _job(self, status: JobStatus, now: int) -> Job:
         return Job(
             id=JOB,
             project_id=self.project,
@@ -100,7 +130,7 @@ class Seeds:
             validation_file=None,
             suffix=None,
             seed=1,
-            status=JobStatus.PAUSED if paused else JobStatus.QUEUED,
+            status=status,
             method="supervised",
             options=hyperparameters.check({}),
             metadata=None,
@@ -149,7 +179,8 @@ class Seeds:
                 Kind.COMPLETION,
                 "completion_id",
                 "",
-                {"completion": completion, "messages": [{"role": "user", "content": "a"}]},
+                # The SDK's type of a stored message knows answers only.
+                {"completion": completion, "messages": [{"role": "assistant", "content": "a"}]},
             ),
             record(Kind.PERMISSION, "cp_zc4Q7MP6XxulcVzj4MZdwsAB", "", {"project_id": "p"}, CHECKPOINTS[1]),
             record(
@@ -157,7 +188,7 @@ class Seeds:
                 "whe_123",
                 "enabled",
                 {
-                    "name": "n", "url": "https://example.com", "event_types": [], "secrets": [["whsec_QQ==", None]],
+                    "name": "n", "url": RECEIVER, "event_types": [], "secrets": [["whsec_QQ==", None]],
                     "updated_at": now,
                 },
             ),
@@ -191,7 +222,9 @@ def _start() -> Seeds:
         sources.import_folder(folder / "models", raw, name)
     (folder / "home").mkdir()
     plane = bootstrap.control_plane(
-        Settings(home=folder / "home", models=folder / "models", worker=False, private_webhooks=1)
+        Settings(
+            home=folder / "home", models=folder / "models", worker=False, private_webhooks=1, default_model=BASES[0]
+        )
     )
     seeds = Seeds(plane)
     listener = socket.socket()

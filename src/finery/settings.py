@@ -16,6 +16,7 @@ VARIABLES = (
     ("idle_seconds", "FINERY_IDLE_SECONDS", "Idle time after which an inference server is stopped (default 900)."),
     ("inference_slots", "FINERY_INFERENCE_SLOTS", "Answers written at once by one inference server (default 8)."),
     ("inference_context", "FINERY_INFERENCE_CONTEXT", "Tokens of context per answer (default 4096)."),
+    ("default_model", "FINERY_DEFAULT_MODEL", "Model of responses that name none (default: they must name one)."),
     ("mlflow_url", "FINERY_MLFLOW_URL", "MLflow server that jobs with `integrations` tell of (default none)."),
     ("mlflow_token", "FINERY_MLFLOW_TOKEN", "Its bearer token, if it wants one."),
     ("tls_names", "FINERY_TLS_NAMES", "Further names for the server's own certificate, with commas between."),
@@ -41,6 +42,8 @@ class Settings:
     idle_seconds: float = 900.0
     inference_slots: int = 8
     inference_context: int = 4096
+    default_model: str = ""
+    """Deployment or model that answers responses which name none; empty: a 400."""
     mlflow_url: str = ""
     """Empty: jobs' integrations are passed over, with a warning."""
     mlflow_token: str = ""

@@ -122,3 +122,22 @@ def test_what_cant_be_is_refused_by_name(client: openai.OpenAI, options: dict[st
     assert said in refused.value.message
     with pytest.raises(openai.NotFoundError):
         client.responses.create(model=MODEL, input="red", previous_response_id="resp_nothing")
+
+
+def test_a_compaction_stands_for_the_conversation(client: openai.OpenAI) -> None:
+    turns: list[Any] = [{"role": "user", "content": "red"}, {"role": "assistant", "content": "nice"}]
+    compacted = client.responses.compact(model=MODEL, input=turns)
+    (item,) = compacted.output
+    assert item.type == "compaction"
+    assert compacted.usage.input_tokens > client.responses.input_tokens.count(model=MODEL, input=turns).input_tokens
+    going_on: list[Any] = [item.model_dump(exclude_none=True), {"role": "user", "content": "blue"}]
+    alone = client.responses.input_tokens.count(model=MODEL, input="blue").input_tokens
+    assert client.responses.input_tokens.count(model=MODEL, input=going_on).input_tokens > alone
+    assert client.responses.create(model=MODEL, input=going_on, max_output_tokens=3).status == "incomplete"
+    with pytest.raises(openai.BadRequestError, match=r"input\[0\] is a compaction that isn't kept here"):
+        client.responses.create(model=MODEL, input=[{"type": "compaction", "encrypted_content": "cmp_x"}])
+
+
+def test_a_response_must_name_a_model_unless_the_operator_did(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="No model is named"):
+        client.responses.create(input="red")

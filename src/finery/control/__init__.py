@@ -18,6 +18,7 @@ traffic      answers as they end: what is counted of each
 metrics      what was counted, kept and told
 embeddings   texts as vectors
 responses    conversations in items, kept
+compaction   a long conversation in a few sentences
 batches      a file of requests in, files of answers out
 trackers     a job's figures for an experiment tracker
 webhooks     who wants to hear of what, and telling them

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from finery.control import (
     batches,
+    compaction,
     containers,
     deployments,
     files,
@@ -60,6 +61,7 @@ async def _forget_expired(plane: ControlPlane) -> None:
         containers.expire,
         replays.forget_expired,
         responses.forget_expired,
+        compaction.forget_expired,
         metrics.forget_old,
     ):
         await asyncio.to_thread(forget, plane)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from finery.control import chat, texts
+from finery.control import chat, compaction, texts
 from finery.control.plane import ControlPlane, now
 from finery.core.access import Caller
 from finery.core.errors import Conflict, InvalidRequest, NotFound
@@ -15,8 +15,9 @@ KEEP_SECONDS = 30 * 24 * 3600
 """OpenAI keeps responses for 30 days."""
 
 
-def as_items(given: str | Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The input as items with ids, the way they are listed later."""
+def as_items(given: str | Sequence[dict[str, Any]] | None) -> list[dict[str, Any]]:
+    """The input as items with ids, the way they are listed later; no input at all is a user who says nothing."""
+    given = "" if given is None else given
     listed: list[dict[str, Any]] = [{"role": "user", "content": given}] if isinstance(given, str) else list(given)
     items = []
     for given_item in listed:
@@ -54,10 +55,25 @@ def as_messages(items: Sequence[dict[str, Any]], *, param: str = "input") -> lis
             messages.append({"role": "tool", "tool_call_id": item.get("call_id"), "content": item.get("output")})
         elif kind != "reasoning":
             raise InvalidRequest(
-                f"{param}[{i}] is an item of type {kind!r}; messages, function calls and their outputs can be used.",
+                f"{param}[{i}] is an item of type {kind!r}; messages, function calls, their outputs and "
+                "compactions can be used.",
                 param=f"{param}[{i}]",
             )
     return messages
+
+
+def model_of(plane: ControlPlane, named: str | None) -> str:
+    """The model a response is asked of.
+
+    Raises:
+        InvalidRequest: none was named, and the operator has set none for that.
+    """
+    model = named or plane.settings.default_model
+    if not model:
+        raise InvalidRequest(
+            "No model is named. Name a deployment or a model; /v1/models lists what there is.", param="model"
+        )
+    return model
 
 
 def conversation(
@@ -69,7 +85,7 @@ def conversation(
         NotFound: the previous response isn't kept here.
     """
     earlier = get(plane, caller, previous, param="previous_response_id").body["messages"] if previous else []
-    messages = [*earlier, *as_messages(items)]
+    messages = [*earlier, *as_messages(compaction.expand(plane, caller, items))]
     if not messages:
         raise InvalidRequest("The input is empty; send a text or at least one item.", param="input")
     return messages

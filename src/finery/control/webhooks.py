@@ -7,6 +7,7 @@ need be. Signed as OpenAI signs (standardwebhooks.com): `webhook-signature: v1,`
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import hmac
 import ipaddress
@@ -232,10 +233,9 @@ def _check(plane: ControlPlane, url: str, event_types: list[str]) -> None:
         raise InvalidRequest(
             f"{unknown[0]!r} is no event of this server; there are {', '.join(EVENTS)}.", param="event_types"
         )
-    try:
+    # A host that can't be found today may be there tomorrow: its address is looked at again before each delivery.
+    with contextlib.suppress(OSError):
         _allowed_address(plane, url)
-    except OSError as error:
-        raise InvalidRequest(f"The host of {url} can't be found.", param="url") from error
 
 
 def _allowed_address(plane: ControlPlane, url: str) -> str:
@@ -251,8 +251,10 @@ def _allowed_address(plane: ControlPlane, url: str) -> str:
     except ValueError as error:
         raise InvalidRequest(f"{url!r} is not a URL.", param="url") from error
     private_allowed = plane.settings.private_webhooks
-    if parts.hostname is None or parts.scheme not in ("https", "http"):
+    if parts.scheme not in ("https", "http"):
         raise InvalidRequest(f"{url!r} is not an https URL.", param="url")
+    if not parts.hostname:
+        raise OSError(f"{url!r} names no host")
     found = {str(info[4][0]) for info in socket.getaddrinfo(parts.hostname, port, proto=socket.IPPROTO_TCP)}
     public = all(ipaddress.ip_address(address).is_global for address in found)
     if public and parts.scheme != "https":

@@ -16,6 +16,7 @@ class Kind(StrEnum):
     PERMISSION = "permission"
     COMPLETION = "completion"
     RESPONSE = "response"
+    COMPACTION = "compaction"
     BATCH = "batch"
     BATCH_LINE = "batch_line"
     CONTAINER = "container"

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, cast
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from finery.api.context import Metadata
 from finery.control import tools
@@ -49,6 +49,11 @@ class Sampling(BaseModel):
     logit_bias: (
         Annotated[dict[TokenId, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=MAX_LOGIT_BIASES)] | None
     ) = None
+
+    @field_validator("logit_bias", mode="before")
+    @classmethod
+    def _only_what_has_an_effect(cls, given: Any) -> Any:
+        return {token: bias for token, bias in given.items() if bias != 0} if isinstance(given, dict) else given
 
     @property
     def include_usage(self) -> bool:

@@ -17,10 +17,13 @@ class Support:
 
 TABLE = (
     Support(path="/files", differences="None known; JSONL is checked line by line, with a report."),
-    Support(path="/uploads", differences="The MD5 is checked where it is given."),
+    Support(
+        path="/uploads",
+        differences="The MD5 is checked where it is given, in hex or base64; what is neither is passed over.",
+    ),
     Support(
         path="/fine_tuning/jobs",
-        differences="`supervised` and `dpo`; `reinforcement` is a 400. A paused job's status is `pausing` or `paused`, "
+        differences="`supervised` and `dpo`; `reinforcement` is a 400. A paused job's status is `paused`, "
         "which OpenAI's enum lacks. More knobs beside OpenAI's.",
     ),
     Support(path="/fine_tuning/checkpoints", differences="None known; a permitted project can use the checkpoint."),
@@ -39,7 +42,8 @@ TABLE = (
     Support(
         path="/responses",
         differences="No `background`, no `conversation`, function tools only: a 400 each. A kept response streams its "
-        "end alone. No `compact`.",
+        "end alone. `model` may be left out where the operator has set `FINERY_DEFAULT_MODEL`. A compaction's "
+        "`encrypted_content` names a summary that is kept here for 30 days.",
     ),
     Support(path="/batches", differences="Chat, completions, embeddings and responses; one batch at a time."),
     Support(

@@ -11,10 +11,10 @@ from starlette.concurrency import run_in_threadpool
 
 from finery.api.context import AsCaller, Plane, paging
 from finery.api.openai import sse, wire
-from finery.api.openai.responses_body import CreateResponse, finished
-from finery.control import chat, responses
+from finery.api.openai.responses_body import CreateResponse, finished, usage
+from finery.control import chat, compaction, responses
 from finery.control.chat import Part
-from finery.control.plane import ControlPlane
+from finery.control.plane import ControlPlane, now
 from finery.core.access import Caller
 from finery.core.ids import new_id
 from finery.serving.protocol import Finish
@@ -31,18 +31,28 @@ class CountTokens(BaseModel):
     """The body of a question for input tokens."""
 
     model_config = ConfigDict(extra="ignore")
-    model: str
+    model: str | None = None
     input: str | list[dict[str, Any]] | None = None
     instructions: str | None = None
     previous_response_id: str | None = None
     tools: list[dict[str, Any]] | None = None
 
 
+class CompactResponse(BaseModel):
+    """The body of a request for a summary."""
+
+    model_config = ConfigDict(extra="ignore")
+    model: str
+    input: str | list[dict[str, Any]] | None = None
+    instructions: str | None = None
+    previous_response_id: str | None = None
+
+
 @router.post("", response_model=None)
 async def create(plane: Plane, caller: AsCaller, body: CreateResponse) -> Response:
     """Answer an input."""
     if body.stream:
-        await run_in_threadpool(chat.find, plane, caller, body.model)
+        await run_in_threadpool(chat.find, plane, caller, responses.model_of(plane, body.model))
         return await sse.respond(_as_sse(_events(plane, caller, body)))
     return JSONResponse(await complete(plane, caller, body), headers={"cache-control": "no-store"})
 
@@ -60,12 +70,29 @@ async def complete(plane: ControlPlane, caller: Caller, body: CreateResponse) ->
 @router.post("/input_tokens")
 def count_tokens(plane: Plane, caller: AsCaller, body: CountTokens) -> dict[str, Any]:
     """How many tokens an input has."""
-    items = responses.as_items(body.input or "")
+    model = responses.model_of(plane, body.model)
+    items = responses.as_items(body.input)
     messages = responses.conversation(plane, caller, items, body.previous_response_id)
-    asked = CreateResponse(model=body.model, instructions=body.instructions, tools=body.tools)
+    asked = CreateResponse(model=model, instructions=body.instructions, tools=body.tools)
     request = asked.request(messages)
-    count = responses.count_tokens(plane, caller, body.model, request.messages or [], asked.plan().tools)
+    count = responses.count_tokens(plane, caller, model, request.messages or [], asked.plan().tools)
     return {"object": "response.input_tokens", "input_tokens": count}
+
+
+@router.post("/compact")
+async def compact(plane: Plane, caller: AsCaller, body: CompactResponse) -> dict[str, Any]:
+    """Sum up a conversation: an item that stands for it (the SDK's type has no room for a user's message beside it)."""
+    items = responses.as_items(body.input)
+    messages = await run_in_threadpool(responses.conversation, plane, caller, items, body.previous_response_id)
+    head = [{"role": "system", "content": body.instructions}] if body.instructions else []
+    made = await compaction.compact(plane, caller, body.model, [*head, *messages])
+    return {
+        "id": new_id("resp_"),
+        "object": "response.compaction",
+        "created_at": now(),
+        "output": [{"id": made.id, "type": "compaction", "encrypted_content": made.id}],
+        "usage": usage(made.finish),
+    }
 
 
 @router.get("/{response_id}", response_model=None)
@@ -110,14 +137,15 @@ def list_input_items(plane: Plane, caller: AsCaller, response_id: str, cursor: I
 async def _events(plane: ControlPlane, caller: Caller, body: CreateResponse) -> AsyncGenerator[Event, None]:
     """All events of a response, numbered; the last one holds it whole."""
     body.check()
+    model = responses.model_of(plane, body.model)
     plan = body.plan()
     items = responses.as_items(body.input)
     messages = await run_in_threadpool(responses.conversation, plane, caller, items, body.previous_response_id)
-    response = body.response()
+    response = body.response(model)
     output = _Output()
     number = 0
     finish: Finish | None = None
-    async with aclosing(chat.answer(plane, caller, body.model, body.request(messages), plan)) as parts:
+    async with aclosing(chat.answer(plane, caller, model, body.request(messages), plan)) as parts:
         async for part in parts:
             if number == 0:
                 # Only once the model answers: until then an error is still an error with a status.

@@ -18,8 +18,8 @@ class CreateResponse(BaseModel):
     """The body of a response; fields that mean nothing here are passed over."""
 
     model_config = ConfigDict(extra="ignore")
-    model: str
-    input: str | list[dict[str, Any]] = []
+    model: str | None = None
+    input: str | list[dict[str, Any]] | None = None
     instructions: str | None = None
     previous_response_id: str | None = None
     stream: bool | None = False
@@ -70,8 +70,8 @@ class CreateResponse(BaseModel):
             top_p=1.0 if self.top_p is None else self.top_p,
         )
 
-    def response(self) -> dict[str, Any]:
-        """OpenAI's `response`, before anything is answered."""
+    def response(self, model: str) -> dict[str, Any]:
+        """OpenAI's `response` of a model, before anything is answered."""
         return {
             "id": f"resp_{secrets.token_hex(24)}",
             "object": "response",
@@ -82,7 +82,7 @@ class CreateResponse(BaseModel):
             "incomplete_details": None,
             "instructions": self.instructions,
             "max_output_tokens": self.max_output_tokens,
-            "model": self.model,
+            "model": model,
             "output": [],
             "parallel_tool_calls": self.parallel_tool_calls is not False,
             "previous_response_id": self.previous_response_id,
@@ -109,11 +109,16 @@ def finished(response: dict[str, Any], output: list[dict[str, Any]], finish: Fin
         "completed_at": None if cut else now(),
         "incomplete_details": {"reason": "max_output_tokens"} if cut else None,
         "output": output,
-        "usage": {
-            "input_tokens": finish.prompt_tokens,
-            "input_tokens_details": {"cached_tokens": finish.cached_tokens, "cache_write_tokens": 0},
-            "output_tokens": finish.completion_tokens,
-            "output_tokens_details": {"reasoning_tokens": 0},
-            "total_tokens": finish.prompt_tokens + finish.completion_tokens,
-        },
+        "usage": usage(finish),
+    }
+
+
+def usage(finish: Finish) -> dict[str, Any]:
+    """What an answer took, in the words of responses."""
+    return {
+        "input_tokens": finish.prompt_tokens,
+        "input_tokens_details": {"cached_tokens": finish.cached_tokens, "cache_write_tokens": 0},
+        "output_tokens": finish.completion_tokens,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": finish.prompt_tokens + finish.completion_tokens,
     }

@@ -91,7 +91,7 @@ async def test(plane: Plane, caller: AsCaller, endpoint_id: str, body: TestEndpo
         "object": "webhook_endpoint.test",
         "event_type": body.event_type,
         "status_code": status,
-        "success": True,
+        "success": 200 <= status < 300,
         "webhook_endpoint_id": endpoint_id,
     }
 

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from finery.core.files import File
 from finery.core.hyperparameters import EXTRAS
-from finery.core.jobs import Job
+from finery.core.jobs import Job, JobStatus
 from finery.core.models import Checkpoint, TunedModel
 from finery.modeling.sources import LocalModel
 from finery.serving.protocol import Finish
@@ -96,7 +96,8 @@ def job(record: Job) -> dict[str, Any]:
         "organization_id": record.project_id,
         "result_files": list(record.result_files),
         "seed": record.seed,
-        "status": record.status,
+        # A job that shall pause runs until its next checkpoint; OpenAI's enum has no word for that.
+        "status": JobStatus.RUNNING if record.status == JobStatus.PAUSING else record.status,
         "trained_tokens": record.trained_tokens,
         "training_file": record.training_file,
         "user_provided_suffix": record.suffix,
