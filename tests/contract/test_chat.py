@@ -148,7 +148,7 @@ def test_text_parts_are_joined_and_developers_are_heard(client: openai.OpenAI) -
         ({"logit_bias": {str(i): 1 for i in range(1025)}}, "logit_bias"),
         ({"logit_bias": {"-1": 1}}, "logit_bias"),
         ({"stop": ["a", "b", "c", "d", "e"]}, "stop"),
-        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_tokens": -1}, "max_tokens"),
         ({"tools": [{"type": "custom", "custom": {"name": "x"}}]}, "custom"),
         ({"tools": [tool("a")], "tool_choice": {"type": "function", "function": {"name": "b"}}}, "'b'"),
         ({"tool_choice": "required"}, "no tools"),

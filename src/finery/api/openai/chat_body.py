@@ -78,8 +78,8 @@ class CreateChatCompletion(Sampling):
     """The body of a chat completion."""
 
     messages: Annotated[list[dict[str, Any]], Field(min_length=1)]
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
-    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_tokens: Annotated[int, Field(ge=0)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=0)] | None = None
     logprobs: bool | None = False
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     tools: list[dict[str, Any]] | None = None
@@ -93,7 +93,7 @@ class CreateChatCompletion(Sampling):
     @property
     def limit(self) -> int | None:
         """Most tokens of one answer."""
-        return self.max_completion_tokens or self.max_tokens
+        return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
 
     def request(self, index: int) -> GenerateRequest:
         """What is asked of the model for the answer number `index`; tools and schema are the plan's."""

@@ -32,7 +32,7 @@ class CreateCompletion(Sampling):
     max_tokens: Annotated[int, Field(ge=0)] | None = 16
     logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
     echo: bool | None = False
-    best_of: Annotated[int, Field(ge=1, le=20)] | None = None
+    best_of: Annotated[int, Field(ge=0, le=20)] | None = None
     suffix: str | None = None
 
     def prompts(self) -> list[str | list[int]]:
