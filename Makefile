@@ -6,7 +6,7 @@ MODELS := .cache/models
 STARTER := smollm2-135m-instruct
 export FINERY_MODELS = $(abspath $(MODELS))
 
-.PHONY: help demo test serve lint bench azure-ml conformance fuzz setup clean
+.PHONY: help demo test serve lint bench azure-ml conformance fuzz clients setup clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -66,6 +66,15 @@ azure-ml: setup .venv-azure/ready ## Drive the server with azure-ai-ml as well (
 .venv-azure/ready: tests/azure-ml.txt
 	test -x .venv-azure/bin/python || $(PYTHON) -m venv .venv-azure
 	.venv-azure/bin/pip install --quiet --requirement tests/azure-ml.txt
+	touch $@
+
+# Programs that tests drive against a server: each in a Python of its own, for their needs conflict with ours.
+# litellm 1.107.0 is reported to be a release that was tampered with.
+clients: $(foreach name,llm litellm promptflow,.cache/clients/$(name)/ready) ## Other people's programs, for tests
+
+.cache/clients/%/ready:
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet "$(if $(filter litellm,$*),litellm!=1.107.0,$*)"
 	touch $@
 
 $(MODELS)/$(STARTER): | setup

@@ -15,7 +15,7 @@ import finery
 from finery.api import errors, metrics
 from finery.api.azure import errors as azure_errors
 from finery.api.azure import routes as azure
-from finery.api.finery import datasets, deployments, keys, usage
+from finery.api.finery import captures, datasets, deployments, exports, keys, monitoring
 from finery.api.finery import files as finery_files
 from finery.api.openai import (
     batches,
@@ -33,7 +33,7 @@ from finery.api.openai import (
     webhooks,
 )
 from finery.api.worker import runs
-from finery.control import caretaker
+from finery.control import capture, caretaker
 from finery.control import metrics as traffic
 from finery.control.plane import ControlPlane
 
@@ -98,7 +98,15 @@ def build(plane: ControlPlane, *, lifespan: Callable[[FastAPI], Any] | None = No
     for router in azure.routers(noun.router for noun in NOUNS if noun is not tokens):
         app.include_router(router)
     own = APIRouter(prefix="/finery/v1")
-    for router in (deployments.router, keys.router, finery_files.router, datasets.router, usage.router):
+    for router in (
+        deployments.router,
+        keys.router,
+        finery_files.router,
+        datasets.router,
+        exports.router,
+        monitoring.router,
+        captures.router,
+    ):
         own.include_router(router)
     app.include_router(own)
     app.include_router(runs.router, prefix="/worker/v1")
@@ -118,6 +126,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         care.cancel()
         await plane.inference.close()
         await asyncio.to_thread(traffic.save, plane)
+        await asyncio.to_thread(capture.save, plane)
 
 
 class RequestId:

@@ -14,6 +14,9 @@ models       names → base models, tuned models, checkpoints
 deployments  names under which models answer
 inference    which inference servers run, with which adapters
 chat         a question to a model
+capture      conversations of a deployment that are kept, and made into datasets
+drift        whether a deployment's traffic has moved away from its training data
+exports      models written for other programs
 traffic      answers as they end: what is counted of each
 metrics      what was counted, kept and told
 embeddings   texts as vectors

@@ -9,9 +9,11 @@ from collections.abc import Awaitable, Callable
 
 from finery.control import (
     batches,
+    capture,
     compaction,
     containers,
     deployments,
+    exports,
     files,
     metrics,
     replays,
@@ -31,6 +33,7 @@ PAUSE_SECONDS = 0.25
 
 async def run(plane: ControlPlane, ask: Ask) -> None:
     """Look after the control plane until cancelled; `ask` answers a line of a batch."""
+    await asyncio.to_thread(capture.load, plane)
     await asyncio.gather(
         _again_and_again(lambda: asyncio.to_thread(files.check_pending, plane)),
         _again_and_again(lambda: asyncio.to_thread(validation.validate_pending, plane)),
@@ -39,6 +42,7 @@ async def run(plane: ControlPlane, ask: Ask) -> None:
         _again_and_again(lambda: _forget_expired(plane)),
         _again_and_again(lambda: _save_traffic(plane)),
         _again_and_again(lambda: batches.run_pending(plane, ask)),
+        _again_and_again(lambda: exports.run_pending(plane)),
         _again_and_again(lambda: webhooks.deliver_pending(plane)),
         _again_and_again(lambda: trackers.send_pending(plane)),
     )
@@ -63,6 +67,8 @@ async def _forget_expired(plane: ControlPlane) -> None:
         responses.forget_expired,
         compaction.forget_expired,
         metrics.forget_old,
+        exports.forget_expired,
+        capture.forget_expired,
     ):
         await asyncio.to_thread(forget, plane)
     await asyncio.sleep(PAUSE_SECONDS * 20)
@@ -70,6 +76,7 @@ async def _forget_expired(plane: ControlPlane) -> None:
 
 async def _save_traffic(plane: ControlPlane) -> None:
     await asyncio.to_thread(metrics.save, plane)
+    await asyncio.to_thread(capture.save, plane)
     await asyncio.sleep(PAUSE_SECONDS * 20)
 
 

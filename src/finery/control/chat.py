@@ -44,7 +44,7 @@ async def generate(
         Unavailable: the deployment isn't ready, or the inference server died.
     """
     model = await asyncio.to_thread(find, plane, caller, name)
-    with plane.traffic.watch(caller.project.id, name) as watch:
+    with plane.traffic.watch(caller.project.id, name, request) as watch:
         async with plane.inference.use(model.base, model.tuned) as (client, adapter):
             request = dataclasses.replace(request, adapter=adapter, cache_scope=caller.project.id)
             # Closed here and now, not when the garbage is collected: a client that went away frees its slot.

@@ -14,8 +14,9 @@ from finery.core.access import Caller, Project
 from finery.core.deployments import Deployment, DeploymentStatus
 from finery.core.errors import Conflict, FineryError, InvalidRequest, NotFound
 from finery.core.ids import check_name
+from finery.core.records import Kind
 from finery.serving.protocol import Finish, GenerateRequest
-from finery.storage import deployments
+from finery.storage import deployments, records
 
 log = logging.getLogger(__name__)
 
@@ -126,6 +127,10 @@ def delete(plane: ControlPlane, caller: Caller, name: str) -> None:
     with plane.database.write() as connection:
         if not deployments.remove(connection, caller.project.id, name):
             raise NotFound(f"There is no deployment '{name}' in this project.", code="DeploymentNotFound")
+        # Whoever takes the name next must not find what was said to this one.
+        for kind in (Kind.CAPTURE_POLICY, Kind.CAPTURED):
+            records.remove_owned(connection, caller.project.id, kind, name)
+    plane.traffic.capture(caller.project.id, name, None)
 
 
 async def prove(plane: ControlPlane, deployment: Deployment) -> None:

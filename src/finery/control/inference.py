@@ -93,7 +93,7 @@ class InferencePool:
     async def _ready(self, base: LocalModel, tuned: TunedModel | None, engine: str) -> tuple[_Server, str | None]:
         full = tuned is not None and tuned.manifest.get("method") == "full"
         name = tuned.name if tuned is not None and full else base.id
-        folder = await self._materialise(tuned) if tuned else base.folder
+        folder = await self.materialise(tuned) if tuned else base.folder
         if engine != "llamacpp":
             name = f"{name}#{engine}"
         server = self._servers.setdefault(name, _Server(model_folder=folder if full else base.folder, engine=engine))
@@ -130,7 +130,7 @@ class InferencePool:
             await server.process.stop()
         server.client, server.process = None, None
 
-    async def _materialise(self, tuned: TunedModel) -> Path:
+    async def materialise(self, tuned: TunedModel) -> Path:
         """The model's files as a folder, made once from its blobs."""
         final = self._settings.home / "adapters" / _digest(tuned.name)
         if not final.exists():

@@ -61,8 +61,24 @@ def forget_old(plane: ControlPlane) -> None:
         traffic.forget_before(connection, now() - KEEP_SECONDS)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Window:
+    """What a deployment answered in a span of time, and in as much time before it."""
+
+    since: int
+    until: int
+    tally: Tally
+    before: Tally
+
+
 def of_deployment(plane: ControlPlane, caller: Caller, name: str, *, seconds: int) -> dict[str, Any]:
-    """What a deployment answered in the last `seconds`, rounded up to whole buckets of five minutes.
+    """What a deployment answered in the last `seconds`. Raises as `window`."""
+    found = window(plane, caller, name, seconds)
+    return {"name": name, "since": found.since, "until": found.until} | told(found.tally)
+
+
+def window(plane: ControlPlane, caller: Caller, name: str, seconds: int) -> Window:
+    """The last `seconds` of a deployment, rounded up to whole buckets of five minutes.
 
     Raises:
         NotFound: no such deployment.
@@ -75,7 +91,15 @@ def of_deployment(plane: ControlPlane, caller: Caller, name: str, *, seconds: in
         )
     until = now()
     since = (until - seconds) // BUCKET_SECONDS * BUCKET_SECONDS
-    return {"name": name, "since": since, "until": until} | told(_tally(plane, caller, name, since, until + 1))
+    save(plane)
+    with plane.database.read() as connection:
+        found = traffic.list_tallies(connection, caller.project.id, name, since=since - seconds, until=until + 1)
+    return Window(
+        since=since,
+        until=until,
+        tally=summed(tally for began_at, tally in found if began_at >= since),
+        before=summed(tally for began_at, tally in found if began_at < since),
+    )
 
 
 def told(tally: Tally) -> dict[str, Any]:
@@ -125,13 +149,6 @@ def usage(
 def families(plane: ControlPlane, caller: Caller) -> list[Family]:
     """What Prometheus is told: the caller's project only, for two projects never see each other."""
     return [*_traffic_families(plane, caller), *_job_families(plane, caller)]
-
-
-def _tally(plane: ControlPlane, caller: Caller, name: str, since: int, until: int) -> Tally:
-    save(plane)
-    with plane.database.read() as connection:
-        found = traffic.list_tallies(connection, caller.project.id, name, since=since, until=until)
-    return summed(tally for _, tally in found)
 
 
 def _percentiles(histogram: Histogram) -> dict[str, float | None]:

@@ -4,24 +4,31 @@
         ... watch.see(piece) ...
 
 counts one answer when the block is left, however it is left: with a finish, an error, or a client that went away. It
-touches memory only; `control.metrics` writes what it counted to the database, a few rows at a time.
+touches memory only; `control.metrics` writes what it counted to the database, a few rows at a time, and
+`control.capture` the conversations of deployments whose owners asked for it.
 """
 
+import random
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from finery.core.capture import Captured, CapturePolicy
 from finery.core.errors import FineryError
 from finery.core.traffic import Answered, Stage, Tally
 from finery.data.refusals import is_refusal
-from finery.serving.protocol import Delta, Finish
+from finery.serving.protocol import Delta, Finish, GenerateRequest
 
 BUCKET_SECONDS = 300
 """Answers of five minutes share a row."""
 
 _HEAD_CHARACTERS = 300
 """How much of an answer is looked at for a refusal; refusals begin as such."""
+
+MAX_CAPTURED = 1000
+"""Conversations that wait to be written; the oldest give way."""
 
 Series = tuple[str, str]
 """A project's id and the name that was asked."""
@@ -30,10 +37,13 @@ Series = tuple[str, str]
 class Watch:
     """One answer while it is written."""
 
-    def __init__(self, project_id: str, name: str, *, words: bool) -> None:
+    def __init__(self, project_id: str, name: str, *, words: bool, kept: GenerateRequest | None = None) -> None:
         self._project_id = project_id
         self._name = name
         self._words = words
+        self._kept = kept
+        """The question, where the whole conversation is to be kept."""
+        self._text: list[str] = []
         self._began = time.monotonic()
         self._first_token_seconds: float | None = None
         self._head = ""
@@ -50,6 +60,8 @@ class Watch:
             self._first_token_seconds = time.monotonic() - self._began
         if len(self._head) < _HEAD_CHARACTERS:
             self._head += piece.text
+        if self._kept is not None:
+            self._text.append(piece.text)
 
     def read(self, prompt_tokens: int) -> None:
         """Tokens that were read where no answer is written, as for embeddings."""
@@ -76,6 +88,21 @@ class Watch:
             words=self._words,
         )
 
+    def captured(self, answer: Answered) -> Captured | None:
+        """The whole conversation; None where it is not to be kept, or did not come to its end."""
+        if self._kept is None or self._kept.messages is None or not answer.whole:
+            return None
+        return Captured(
+            project_id=self._project_id,
+            name=self._name,
+            messages=self._kept.messages,
+            answer="".join(self._text),
+            outcome=answer.outcome,
+            prompt_tokens=answer.prompt_tokens,
+            completion_tokens=answer.completion_tokens,
+            at=int(time.time()),
+        )
+
     def _outcome(self, error: BaseException | None) -> str:
         if self._filtered:
             return "content_filter"
@@ -97,11 +124,21 @@ class Traffic:
         self._totals: dict[Series, Tally] = {}
         self._unsaved: dict[tuple[str, str, int], Tally] = {}
         self._active: dict[Series, int] = {}
+        self._policies: dict[Series, CapturePolicy] = {}
+        self._captured: deque[tuple[Captured, CapturePolicy]] = deque(maxlen=MAX_CAPTURED)
 
     @contextmanager
-    def watch(self, project_id: str, name: str, *, words: bool = True) -> Iterator[Watch]:
-        """Look on while one answer is written. `name` is one that was found: nobody's typing errors become series."""
-        watch, series, error = Watch(project_id, name, words=words), (project_id, name), None
+    def watch(
+        self, project_id: str, name: str, request: GenerateRequest | None = None, *, words: bool = True
+    ) -> Iterator[Watch]:
+        """Look on while one answer is written. `name` is one that was found: nobody's typing errors become series.
+
+        `request` is what was asked, for deployments that are captured.
+        """
+        series, error = (project_id, name), None
+        policy = self._policies.get(series)
+        kept = request if request is not None and policy is not None and _drawn(request, policy) else None
+        watch = Watch(project_id, name, words=words, kept=kept)
         self._enter(series, 1)
         try:
             yield watch
@@ -110,7 +147,13 @@ class Traffic:
             raise
         finally:
             self._enter(series, -1)
-            self.record(watch.ended(error))
+            answer = watch.ended(error)
+            self.record(answer)
+            captured = watch.captured(answer)
+            # Looked up again: whoever switched it off in the meantime wants nothing more to be kept.
+            with self._lock:
+                if captured is not None and (policy := self._policies.get(series)) is not None:
+                    self._captured.append((captured, policy))
 
     def record(self, answer: Answered) -> None:
         """Count one answer that has ended."""
@@ -118,6 +161,25 @@ class Traffic:
         with self._lock:
             self._totals.setdefault((answer.project_id, answer.name), Tally()).count(answer)
             self._unsaved.setdefault((answer.project_id, answer.name, bucket), Tally()).count(answer)
+
+    def capture(self, project_id: str, name: str, policy: CapturePolicy | None) -> None:
+        """Keep a deployment's conversations from now on, or no more."""
+        with self._lock:
+            if policy is None:
+                self._policies.pop((project_id, name), None)
+                self._captured = deque(
+                    (one for one in self._captured if (one[0].project_id, one[0].name) != (project_id, name)),
+                    maxlen=MAX_CAPTURED,
+                )
+            else:
+                self._policies[project_id, name] = policy
+
+    def take_captured(self) -> list[tuple[Captured, CapturePolicy]]:
+        """Conversations since the last call, each with the policy it was kept by."""
+        with self._lock:
+            taken = list(self._captured)
+            self._captured.clear()
+        return taken
 
     def take_unsaved(self) -> dict[tuple[str, str, int], Tally]:
         """What was counted since the last call, by project, name and the second its bucket begins."""
@@ -143,3 +205,8 @@ class Traffic:
     def _enter(self, series: Series, change: int) -> None:
         with self._lock:
             self._active[series] = self._active.get(series, 0) + change
+
+
+def _drawn(request: GenerateRequest, policy: CapturePolicy) -> bool:
+    """Whether a conversation is one of those to keep; those with tools are not (`control.capture` says why)."""
+    return not request.tools and random.random() < policy.share  # noqa: S311 - a sample, no secret

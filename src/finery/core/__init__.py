@@ -10,5 +10,7 @@ models            tuned models and checkpoints
 deployments       a deployment and its states
 records           objects kept as they were told: uploads, batches, stored answers, webhooks
 traffic           what is remembered of answers that ended
+capture           what of a deployment's traffic is kept
+drift             how far traffic has moved away from the training data
 datasets          what rows of training data look like
 """

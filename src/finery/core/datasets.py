@@ -31,6 +31,8 @@ class Origin(StrEnum):
     CLEAN = "clean"
     SPLIT = "split"
     CONVERT = "convert"
+    CAPTURE = "capture"
+    """Of a deployment's conversations."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

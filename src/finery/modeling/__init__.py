@@ -9,7 +9,9 @@
 - `manifests`: folders with hashes, published all or nothing
 - `adapters`: PEFT's folders; `merging`: adapters merged into weights
 - `gguf_read`: a GGUF file to a Hugging Face folder; `bpe`: its tokenizer
-- `gguf_write`: a Hugging Face folder or an adapter to GGUF; `gguf_vocab`: its tokenizer
+- `gguf_write`: a Hugging Face folder or an adapter to GGUF; `gguf_vocab`: its tokenizer; `gguf_packing`: its numbers,
+  f16 or quantised
+- `ollama`: the Modelfile beside a GGUF file
 
 No torch and no transformers anywhere in here.
 """

@@ -1,4 +1,4 @@
-"""Hugging Face folders to GGUF, for llama.cpp: a model in f16, and a LoRA adapter of PEFT's format.
+"""Hugging Face folders to GGUF, for llama.cpp: a model in f16 or quantised, and a LoRA adapter of PEFT's format.
 
 llama.cpp's llama architecture rotates neighbouring pairs where transformers rotates halves, so rows of q and k (and
 rows of an adapter's B for q and k) are reordered; its phi3, qwen2 and qwen3 rotate halves and are taken as they are.
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from finery.core.errors import InvalidRequest
 from finery.modeling.adapters import PREFIX, module_name, read_adapter
 from finery.modeling.architectures import Dimensions, dimensions, read_config
+from finery.modeling.gguf_packing import QUANTIZATIONS, Quantization, pack, packed_bytes, type_of
 from finery.modeling.gguf_vocab import add_vocabulary, general_name
 from finery.modeling.merging import MergedFolder
 from finery.modeling.rotary import Rotary, rotary
@@ -29,8 +30,6 @@ from finery.modeling.template import ChatTemplate
 from finery.modeling.tensors import TensorFolder
 
 _ARCHITECTURES = {"llama": "llama", "mistral": "llama", "phi3": "phi3", "qwen2": "qwen2", "qwen3": "qwen3"}
-_F16_END = 65520.0
-"""From here on float16 rounds to infinity."""
 _PERMUTED = frozenset({"llama", "mistral"})
 _PARTS = {
     "input_layernorm": "attn_norm",
@@ -50,8 +49,14 @@ _PARTS = {
 _TOP = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
 
 
-def write_model(model_folder: Path, out_file: Path, *, adapter_folder: Path | None = None) -> None:
-    """Write a model folder as GGUF: matrices f16, vectors f32; with `adapter_folder`, merged in float32 first.
+def write_model(
+    model_folder: Path,
+    out_file: Path,
+    *,
+    adapter_folder: Path | None = None,
+    quantization: Quantization = QUANTIZATIONS["f16"],
+) -> None:
+    """Write a model folder as GGUF: matrices as quantized, vectors f32; an adapter is merged in float32 first.
 
     InvalidRequest if the config asks for what llama.cpp computes in another way, or a weight does not fit f16.
     """
@@ -63,21 +68,22 @@ def write_model(model_folder: Path, out_file: Path, *, adapter_folder: Path | No
     writer = gguf.GGUFWriter(out_file, _ARCHITECTURES[d.model_type])
     template = ChatTemplate.load(model_folder)
     writer.add_name(general_name(model_folder.name, template))
-    writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
+    writer.add_file_type(quantization.file_type)
     _add_numbers(writer, config, d, angles)
     add_vocabulary(writer, model_folder, template, d.vocabulary)
     for name, values in extra.items():
         writer.add_tensor_info(name, values.shape, values.dtype, values.nbytes)
+    kinds = {}
     for name in names:
-        shape = weights.info(name).shape
-        dtype = np.dtype(np.float16 if len(shape) > 1 else np.float32)
-        writer.add_tensor_info(_gguf_name(name), shape, dtype, math.prod(shape) * dtype.itemsize)
+        shape, written_as = weights.info(name).shape, _gguf_name(name)
+        kinds[name] = type_of(quantization, written_as, shape, layers=d.layers, tied=d.tied)
+        in_bytes = packed_bytes(kinds[name], shape)
+        writer.add_tensor_info(written_as, in_bytes, np.dtype(np.uint8), math.prod(in_bytes), raw_dtype=kinds[name])
     _write_head(writer)
     for values in extra.values():
         writer.write_tensor_data(values)
     for name in names:
-        values = _ordered(name, weights.float32(name), d)
-        writer.write_tensor_data(_to_f16(name, values) if values.ndim > 1 else values)
+        writer.write_tensor_data(pack(name, _ordered(name, weights.float32(name), d), kinds[name]))
     _close(writer, out_file)
 
 
@@ -150,15 +156,6 @@ def _ordered(name: str, rows: NDArray[np.float32], d: Dimensions) -> NDArray[np.
     if d.model_type in _PERMUTED and part in {"q_proj", "k_proj"}:
         return permute(rows, d.heads if part == "q_proj" else d.key_value_heads)
     return rows
-
-
-def _to_f16(name: str, values: NDArray[np.float32]) -> NDArray[np.float16]:
-    # NaN compares as false, so that it is refused too.
-    if not (values.max(initial=0) < _F16_END and values.min(initial=0) > -_F16_END):
-        raise InvalidRequest(
-            f"{name} holds values beyond ±65504, which GGUF's f16 can't; the model can't be served by llama.cpp."
-        )
-    return values.astype(np.float16)
 
 
 def _write_head(writer: gguf.GGUFWriter) -> None:

@@ -74,10 +74,7 @@ def merge(
     The tokenizer, template and licence come along. InvalidRequest if the adapter is not one of this base.
     """
     tensors = MergedFolder(model_folder, adapter_folder)
-    for pattern in _COPIED:
-        for path in model_folder.glob(pattern):
-            if path.name not in _NOT_COPIED:
-                shutil.copyfile(path, out_folder / path.name)
+    copy_companions(model_folder, out_folder)
     if dtype != "base":
         words = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
         config = {k: v for k, v in read_config(model_folder).items() if k != "dtype"} | {"torch_dtype": words[dtype]}
@@ -89,3 +86,18 @@ def merge(
             for tensor, (word, _) in specs.items():
                 same = word == infos[tensor].dtype
                 out.write(tensor, tensors.raw(tensor) if same else tensors.float32(tensor))
+
+
+def copy_model(model_folder: Path, out_folder: Path) -> None:
+    """Copy a model as it is into the existing `out_folder`: weights, tokenizer, template and licence."""
+    copy_companions(model_folder, out_folder)
+    for name in weight_files(model_folder):
+        shutil.copyfile(model_folder / name, out_folder / name)
+
+
+def copy_companions(model_folder: Path, out_folder: Path) -> None:
+    """Copy all that belongs to a model but its weights, and what Finery itself wrote."""
+    for pattern in _COPIED:
+        for path in model_folder.glob(pattern):
+            if path.name not in _NOT_COPIED:
+                shutil.copyfile(path, out_folder / path.name)

@@ -14,12 +14,16 @@ Objects are the plain JSON of the wire (`Json`); lists come newest first, as the
     connection.py   which server, which key
     wire.py         requests in, JSON or errors out
     resources.py    files, datasets, jobs, models, chat, deployments, keys
+    exports.py     models written for other programs
+    monitoring.py  metrics, drift, capture
 """
 
 from pathlib import Path
 from typing import Self
 
 from finery.sdk.connection import Connection, default_home, locate
+from finery.sdk.exports import Exports
+from finery.sdk.monitoring import Monitoring
 from finery.sdk.resources import SETTLED, Chat, ChatDelta, Datasets, Deployments, Files, Jobs, Keys, Models
 from finery.sdk.wire import ApiError, Json, Wire
 
@@ -42,6 +46,8 @@ class Finery:
         self.models = Models(self._wire)
         self.chat = Chat(self._wire)
         self.deployments = Deployments(self._wire)
+        self.exports = Exports(self._wire)
+        self.monitoring = Monitoring(self._wire)
         self.keys = Keys(self._wire)
 
     def close(self) -> None:

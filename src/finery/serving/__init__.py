@@ -15,5 +15,7 @@ adapter_shelf   which adapters stay in memory
 artifacts       model.f16.gguf and adapter.gguf, made on demand, once
 lifeline        a child process ends with its parent
 parity          do the served model and the trainer's model answer the same; parity_reference is its child with torch
+export          a model as adapter, merged weights or GGUF, with a certificate: a child process
+export_order    what that child is told
 engines         llamacpp (default), torch (reference)
 """

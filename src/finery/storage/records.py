@@ -116,6 +116,11 @@ def remove_owned(connection: Connection, project_id: str, kind: Kind, owner: str
     )
 
 
+def remove_expired(connection: Connection, kind: Kind, now: int) -> None:
+    """Forget all of a kind whose time is over, of all projects."""
+    connection.execute(delete(records).where(records.c.kind == kind, records.c.expires_at <= now))
+
+
 def find_permission(connection: Connection, checkpoint: str, project_id: str) -> Record | None:
     """The permission that some project gave this one on its checkpoint."""
     query = select(*_COLUMNS).where(

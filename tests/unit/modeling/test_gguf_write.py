@@ -1,10 +1,12 @@
 """What llama.cpp computes from our GGUF files is what transformers and PEFT compute from the folders they came from."""
 
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gguf
 import httpx
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from finery.core.errors import InvalidRequest
 from finery.modeling import gguf_write, merging
+from finery.modeling.gguf_packing import QUANTIZATIONS, pack, type_of
 
 torch.set_num_threads(1)
 
@@ -167,6 +170,50 @@ def test_llama_cpp_cuts_text_as_the_tokenizer_does(tmp_path: Path, tokenizer_fol
                 assert llama.tokenize(text) == tokenizer(text), (manner, text)
 
 
+@pytest.mark.parametrize("name", ["llama", "phi3"])
+@pytest.mark.parametrize("word", ["q8_0", "q6_k", "q5_k_m", "q4_k_m"])
+def test_llama_cpp_opens_quantised_files_and_computes_nearly_the_same(
+    name: str, word: str, tmp_path: Path, tokenizer_folders: dict[str, Path]
+) -> None:
+    base = make_model(name, tmp_path / "base", tokenizer_folders)
+    gguf_write.write_model(base, tmp_path / "model.gguf", quantization=QUANTIZATIONS[word])
+    f16, kinds = load(base), Counter(t.tensor_type.name for t in gguf.GGUFReader(tmp_path / "model.gguf").tensors)
+    assert "F16" not in kinds
+    assert len(kinds) > 1
+    with Llama(tmp_path / "model.gguf") as llama:
+        for prompt in PROMPTS:
+            llama.agrees(prompt, logprobs(f16, prompt), tolerance={"q8_0": 0.15, "q6_k": 0.15}.get(word, 1.5))
+
+
+@pytest.mark.parametrize("kind", ["Q8_0", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K"])
+def test_packed_values_are_what_the_gguf_package_reads_back(kind: str) -> None:
+    values = np.random.default_rng(5).normal(size=(6, 512)).astype(np.float32)
+    type_ = gguf.GGMLQuantizationType[kind]
+    packed = pack("x", values, type_)
+    assert packed.shape == gguf.quant_shape_to_byte_shape(values.shape, type_)
+    back = gguf.dequantize(packed, type_)
+    bits = int(kind[1])
+    assert np.abs(back - values).max() < np.abs(values).max() * 2.0 ** (1 - bits)
+    assert np.corrcoef(back.ravel(), values.ravel())[0, 1] > 0.99
+
+
+def test_more_bits_where_they_matter_and_a_larger_type_where_rows_do_not_fit() -> None:
+    def of(name: str, columns: int = 512, tied: bool = True) -> str:
+        return type_of(QUANTIZATIONS["q4_k_m"], name, (64, columns), layers=32, tied=tied).name
+
+    assert of("blk.9.attn_q.weight") == "Q4_K"
+    assert [of(f"blk.{layer}.attn_v.weight") for layer in (0, 3, 4, 5, 6, 28, 31)] == [
+        "Q6_K", "Q6_K", "Q4_K", "Q4_K", "Q6_K", "Q6_K", "Q6_K",
+    ]  # fmt: skip
+    assert (of("token_embd.weight"), of("token_embd.weight", tied=False), of("output.weight")) == (
+        "Q6_K", "Q4_K", "Q6_K",
+    )  # fmt: skip
+    assert (of("blk.9.attn_q.weight", 576), of("blk.0.ffn_down.weight", 576), of("output.weight", 100)) == (
+        "Q5_0", "Q8_0", "F16",
+    )  # fmt: skip
+    assert type_of(QUANTIZATIONS["q8_0"], "output_norm.weight", (64,), layers=32, tied=True).name == "F32"
+
+
 @pytest.mark.parametrize("value", [1e5, -65520.0, float("nan")])
 def test_weights_beyond_f16_are_refused(value: float, tmp_path: Path, tokenizer_folders: dict[str, Path]) -> None:
     base = make_model(
@@ -251,7 +298,9 @@ class Llama:
         self._client.close()
         del self._server
 
-    def agrees(self, prompt: list[int], wanted: np.ndarray, *, scale: float | None = None) -> None:
+    def agrees(
+        self, prompt: list[int], wanted: np.ndarray, *, scale: float | None = None, tolerance: float = TOLERANCE
+    ) -> None:
         body = {"prompt": prompt, "n_predict": 1, "temperature": 0, "n_probs": 40, "cache_prompt": False}
         # What is said is a plain letter: the server reports no probabilities for half a character. They are the model's
         # own, before this bias.
@@ -261,10 +310,10 @@ class Llama:
         assert "completion_probabilities" in answer, answer
         top = answer["completion_probabilities"][0]["top_logprobs"]
         best = [int(i) for i in np.argsort(-wanted)[:2]]
-        clear = wanted[best[0]] - wanted[best[1]] > 2 * TOLERANCE
+        clear = wanted[best[0]] - wanted[best[1]] > 2 * tolerance
         assert not clear or top[0]["id"] == best[0]
         worst = max(abs(entry["logprob"] - wanted[entry["id"]]) for entry in top)
-        assert worst < TOLERANCE * max(1.0, -top[-1]["logprob"] / 4), worst
+        assert worst < tolerance * max(1.0, -top[-1]["logprob"] / 4), worst
 
     def tokenize(self, text: str) -> list[int]:
         body = {"content": text, "add_special": False, "parse_special": True}

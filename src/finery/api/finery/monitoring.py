@@ -1,4 +1,4 @@
-"""/finery/v1/usage, and the metrics of a deployment."""
+"""/finery/v1/usage; metrics and drift of a deployment."""
 
 import dataclasses
 from typing import Any
@@ -6,9 +6,9 @@ from typing import Any
 from fastapi import APIRouter
 
 from finery.api.context import AsCaller, Plane
-from finery.control import metrics
+from finery.control import drift, metrics
 
-router = APIRouter(tags=["usage"])
+router = APIRouter(tags=["monitoring"])
 
 
 @router.get("/usage")
@@ -29,3 +29,9 @@ def usage(
 def deployment_metrics(plane: Plane, caller: AsCaller, name: str, seconds: int = 3600) -> dict[str, Any]:
     """Counters and percentiles of a deployment over the last `seconds`."""
     return {"object": "deployment.metrics", **metrics.of_deployment(plane, caller, name, seconds=seconds)}
+
+
+@router.get("/deployments/{name}/drift")
+def deployment_drift(plane: Plane, caller: AsCaller, name: str, seconds: int = 86_400) -> dict[str, Any]:
+    """How far a deployment's traffic of the last `seconds` has moved away from its model's training data."""
+    return {"object": "deployment.drift", **drift.of_deployment(plane, caller, name, seconds=seconds)}

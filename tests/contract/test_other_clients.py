@@ -1,0 +1,108 @@
+"""Programs that know nothing of Finery work by setting only the base URL: llm, litellm, and a flow of prompt flow.
+
+Their needs conflict with ours, so each runs in a Python of its own, made by `make clients`; without one the test is
+skipped and says so.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from servers import Server
+
+ROOT = Path(__file__).parents[2]
+MODEL = "tiny-phi3"
+
+pytestmark = pytest.mark.slow
+
+
+def python_with(package: str) -> str:
+    """The interpreter that has a package; skips where there is none."""
+    python = ROOT / ".cache" / "clients" / package / "bin" / "python"
+    if not python.exists():
+        pytest.skip(f"{package} isn't installed: make clients")
+    return str(python)
+
+
+def run(python: str, program: str, *arguments: str, home: Path, **variables: str) -> str:
+    """What a program in another Python prints; its home is empty, so that nobody's settings help it."""
+    environment = {"PATH": os.environ["PATH"], "HOME": str(home), "LANG": "C.UTF-8", **variables}
+    done = subprocess.run(
+        [python, *(["-c", program] if program else []), *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+        cwd=home,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def test_litellm(server: Server, tmp_path: Path) -> None:
+    program = f"""
+import json, litellm
+asked = dict(model="openai/{MODEL}", messages=[{{"role": "user", "content": "the red ticket"}}], max_tokens=6)
+whole = litellm.completion(**asked, temperature=0)
+pieces = list(litellm.completion(**asked, temperature=0, stream=True))
+print(json.dumps([whole.choices[0].message.content, whole.usage.completion_tokens,
+                  "".join(p.choices[0].delta.content or "" for p in pieces)]))
+"""
+    out = run(
+        python_with("litellm"), program, home=tmp_path, OPENAI_BASE_URL=f"{server.url}/v1", OPENAI_API_KEY=server.key
+    )
+    text, tokens, streamed = json.loads(out.splitlines()[-1])
+    assert tokens == 6
+    assert text
+    assert streamed == text
+
+
+def test_llm(server: Server, tmp_path: Path) -> None:
+    python = python_with("llm")
+    folder = tmp_path / "llm"
+    folder.mkdir()
+    (folder / "extra-openai-models.yaml").write_text(
+        f"- model_id: finery\n  model_name: {MODEL}\n  api_base: {server.url}/v1\n  api_key_name: finery\n"
+    )
+    (folder / "keys.json").write_text(json.dumps({"finery": server.key}))
+    asked = ("-m", "llm", "-m", "finery", "the red ticket", "-o", "max_tokens", "6", "-o", "temperature", "0")
+    streamed = run(python, "", *asked, home=tmp_path, LLM_USER_PATH=str(folder))
+    whole = run(python, "", *asked, "--no-stream", home=tmp_path, LLM_USER_PATH=str(folder))
+    assert streamed.strip()
+    assert streamed == whole
+
+
+def test_a_prompt_flow(server: Server, tmp_path: Path) -> None:
+    flow = shutil.copytree(ROOT / "examples" / "promptflow", tmp_path / "flow")
+    program = f"""
+import json
+from promptflow.client import PFClient
+client = PFClient()
+one = client.test(flow={str(flow)!r}, inputs={{"ticket": "The invoice was charged twice."}})
+run = client.run(
+    flow={str(flow)!r}, data={str(flow / "tickets.jsonl")!r}, column_mapping={{"ticket": "${{data.ticket}}"}}
+)
+details = client.get_details(run)
+print(json.dumps({{"one": one, "status": run.status, "rows": len(details), "teams": list(details["outputs.team"]),
+                   "replies": list(details["outputs.reply"])}}))
+"""
+    out = run(
+        python_with("promptflow"),
+        program,
+        home=tmp_path,
+        FINERY_BASE_URL=f"{server.url}/v1",
+        FINERY_API_KEY=server.key,
+        FINERY_DEPLOYMENT=MODEL,
+        PF_DISABLE_TRACING="true",
+    )
+    found = json.loads(out.splitlines()[-1])
+    assert found["status"] == "Completed"
+    assert found["rows"] == 3
+    assert set(found["teams"]) <= {"billing", "delivery", "technical"}
+    assert all(found["replies"])
+    assert set(found["one"]) == {"team", "said", "reply"}
