@@ -15,14 +15,16 @@ import finery
 from finery.api import errors, metrics
 from finery.api.azure import errors as azure_errors
 from finery.api.azure import routes as azure
-from finery.api.finery import captures, datasets, deployments, exports, keys, monitoring
+from finery.api.finery import captures, datasets, deployments, evaluations, exports, keys, monitoring, sweeps
 from finery.api.finery import files as finery_files
 from finery.api.openai import (
     batches,
     chat,
     completions,
     embeddings,
+    evals,
     files,
+    graders,
     jobs,
     models,
     moderations,
@@ -53,6 +55,8 @@ NOUNS = (
     responses,
     batches,
     webhooks,
+    evals,
+    graders,
     tokens,
 )
 """OpenAI's API, by its nouns."""
@@ -106,6 +110,8 @@ def build(plane: ControlPlane, *, lifespan: Callable[[FastAPI], Any] | None = No
         exports.router,
         monitoring.router,
         captures.router,
+        evaluations.router,
+        sweeps.router,
     ):
         own.include_router(router)
     app.include_router(own)

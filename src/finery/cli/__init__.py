@@ -11,7 +11,8 @@ imported by the command that needs them.
     training.py     a running job: live bar, lines for logs, the closing report
     findings.py     what a check of a file found
     tune.py         the whole job from one command
-    jobs.py files.py models.py deployments.py keys.py chat.py    one noun each
+    evaluate.py     did it help: models on held-out rows
+    jobs.py files.py models.py deployments.py sweeps.py keys.py chat.py    one noun each
     serve.py        the server and the worker of this machine
     doctor.py       is this machine fit; what is missing
     reference.py    docs/cli.md, made from the help texts

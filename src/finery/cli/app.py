@@ -6,7 +6,22 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from finery.cli import chat, data, deployments, doctor, export, files, jobs, keys, models, monitor, serve, tune
+from finery.cli import (
+    chat,
+    data,
+    deployments,
+    doctor,
+    evaluate,
+    export,
+    files,
+    jobs,
+    keys,
+    models,
+    monitor,
+    serve,
+    sweeps,
+    tune,
+)
 from finery.cli.console import EXIT_INTERRUPTED, fail
 from finery.core.errors import FineryError
 
@@ -61,12 +76,14 @@ def _root(
 app.command("tune")(tune.tune)
 app.command("chat")(chat.chat)
 app.command("export")(export.export)
+app.command("evaluate")(evaluate.evaluate)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(files.app, name="files")
 app.add_typer(data.datasets, name="datasets")
 app.add_typer(models.app, name="models")
 app.add_typer(deployments.app, name="deployments")
 app.add_typer(monitor.app, name="monitor")
+app.add_typer(sweeps.app, name="sweeps")
 app.add_typer(keys.app, name="keys")
 app.command("serve")(serve.serve)
 app.command("worker")(serve.worker)

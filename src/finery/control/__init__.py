@@ -24,6 +24,15 @@ responses    conversations in items, kept
 compaction   a long conversation in a few sentences
 batches      a file of requests in, files of answers out
 trackers     a job's figures for an experiment tracker
+evals        OpenAI's evals, their runs and items
+eval_runs    runs of evals brought to their end
+grading      a grade of a sample, by whatever grader
+evaluations  models asked the same held-out rows, and compared
+sweeps       several sets of hyperparameters over one dataset
+likelihoods  how likely a row's answer is under a model
+asking       a request to our own endpoints from inside
+crowd        many pieces of work, a few at once
+kept         records that live through states
 webhooks     who wants to hear of what, and telling them
 texts        tokens of texts
 tools        which calls are asked of a model, and those it makes

@@ -6,18 +6,19 @@ Each answered line is kept at once, so a restart goes on where it was.
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-from finery.control import files, webhooks
+from finery.control import crowd, files, kept
+from finery.control.asking import Ask
 from finery.control.plane import ControlPlane, now
 from finery.core.access import Caller
-from finery.core.errors import Conflict, InvalidRequest, NotFound
+from finery.core.errors import Conflict, InvalidRequest
 from finery.core.files import File, FileStatus
 from finery.core.ids import new_id
 from finery.core.records import Kind, Record
 from finery.storage import files as file_rows
-from finery.storage import projects, records
+from finery.storage import records
 from finery.storage.pages import Cursor, Page
 
 log = logging.getLogger(__name__)
@@ -27,9 +28,6 @@ WINDOW_SECONDS = 24 * 3600
 
 VALIDATING, IN_PROGRESS, FINALIZING, CANCELLING = "validating", "in_progress", "finalizing", "cancelling"
 _UNFINISHED = (VALIDATING, IN_PROGRESS, FINALIZING, CANCELLING)
-
-Ask = Callable[[Caller, str, dict[str, Any]], Awaitable[tuple[int, dict[str, Any]]]]
-"""Answers one request: status and body."""
 
 
 def create(
@@ -71,9 +69,7 @@ def create(
         },
         created_at=moment,
     )
-    with plane.database.write() as connection:
-        records.insert_record(connection, batch)
-    return batch
+    return kept.insert(plane, batch)
 
 
 def get(plane: ControlPlane, caller: Caller, batch_id: str) -> Record:
@@ -82,11 +78,7 @@ def get(plane: ControlPlane, caller: Caller, batch_id: str) -> Record:
     Raises:
         NotFound: there is none of that id.
     """
-    with plane.database.read() as connection:
-        batch = records.get(connection, caller.project.id, Kind.BATCH, batch_id)
-    if batch is None:
-        raise NotFound(f"No batch found with id '{batch_id}'.", param="batch_id")
-    return batch
+    return kept.find(plane, caller, Kind.BATCH, batch_id, what="batch", param="batch_id")
 
 
 def list_page(plane: ControlPlane, caller: Caller, cursor: Cursor) -> Page[Record]:
@@ -112,11 +104,8 @@ def cancel(plane: ControlPlane, caller: Caller, batch_id: str) -> Record:
 
 async def run_pending(plane: ControlPlane, ask: Ask) -> None:
     """Bring every unfinished batch to its end, one after the other."""
-    with plane.database.read() as connection:
-        pending = records.list_in(connection, Kind.BATCH, *_UNFINISHED)
-    for batch in pending:
-        with plane.database.read() as connection:
-            owner = Caller(project=projects.get_project(connection, batch.project_id), key_id="")
+    for batch in kept.unfinished(plane, Kind.BATCH, *_UNFINISHED):
+        owner = kept.owner_of(plane, batch)
         try:
             await _run(plane, owner, batch.id, ask)
         except Exception:
@@ -151,23 +140,17 @@ async def _answer_lines(plane: ControlPlane, owner: Caller, batch: Record, ask: 
     """Ask every line that has no answer yet, a few at once."""
     with plane.database.read() as connection:
         done = {line.id for line in records.list_owned(connection, owner.project.id, Kind.BATCH_LINE, batch.id)}
-    running: set[asyncio.Task[None]] = set()
-    try:
-        for number, row in enumerate(_rows(plane, owner, batch)):
-            line_id = f"{batch.id}:{number}"
-            if line_id in done:
-                continue
-            if get(plane, owner, batch.id).status != IN_PROGRESS or _expired(batch):
-                break
-            running.add(asyncio.create_task(_answer_line(plane, owner, batch, (line_id, row), ask)))
-            if len(running) >= plane.settings.inference_slots:
-                finished, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                for task in finished:
-                    task.result()
-        await asyncio.gather(*running)
-    finally:
-        for task in running:
-            task.cancel()
+    waiting = (
+        (line_id, row)
+        for number, row in enumerate(_rows(plane, owner, batch))
+        if (line_id := f"{batch.id}:{number}") not in done
+    )
+    await crowd.work_through(
+        waiting,
+        lambda line: _answer_line(plane, owner, batch, line, ask),
+        at_once=plane.settings.inference_slots,
+        go_on=lambda: get(plane, owner, batch.id).status == IN_PROGRESS and not _expired(batch),
+    )
 
 
 async def _answer_line(
@@ -266,10 +249,5 @@ def _fail(plane: ControlPlane, batch: Record, faults: list[dict[str, Any]]) -> N
 
 
 def _move(plane: ControlPlane, batch: Record, status: str, **facts: Any) -> None:
-    with plane.database.write() as connection:
-        current = records.get(connection, batch.project_id, Kind.BATCH, batch.id)
-        if current is None or current.status != batch.status:
-            raise Conflict(f"The batch {batch.id} changed in this very moment. Look at it again.")
-        records.change(connection, current, status=status, body={**current.body, **facts})
-        if status not in _UNFINISHED:
-            webhooks.tell(connection, batch.project_id, f"batch.{status}", batch.id)
+    event = None if status in _UNFINISHED else f"batch.{status}"
+    kept.move(plane, batch, status, event=event, **facts)

@@ -13,17 +13,20 @@ from finery.control import (
     compaction,
     containers,
     deployments,
+    eval_runs,
+    evaluations,
     exports,
     files,
     metrics,
     replays,
     responses,
+    sweeps,
     trackers,
     uploads,
     validation,
     webhooks,
 )
-from finery.control.batches import Ask
+from finery.control.asking import Ask
 from finery.control.plane import ControlPlane
 
 log = logging.getLogger(__name__)
@@ -32,7 +35,7 @@ PAUSE_SECONDS = 0.25
 
 
 async def run(plane: ControlPlane, ask: Ask) -> None:
-    """Look after the control plane until cancelled; `ask` answers a line of a batch."""
+    """Look after the control plane until cancelled; `ask` answers a line of a batch or a question of an evaluation."""
     await asyncio.to_thread(capture.load, plane)
     await asyncio.gather(
         _again_and_again(lambda: asyncio.to_thread(files.check_pending, plane)),
@@ -43,6 +46,9 @@ async def run(plane: ControlPlane, ask: Ask) -> None:
         _again_and_again(lambda: _save_traffic(plane)),
         _again_and_again(lambda: batches.run_pending(plane, ask)),
         _again_and_again(lambda: exports.run_pending(plane)),
+        _again_and_again(lambda: evaluations.run_pending(plane, ask)),
+        _again_and_again(lambda: eval_runs.run_pending(plane, ask)),
+        _again_and_again(lambda: asyncio.to_thread(sweeps.advance, plane)),
         _again_and_again(lambda: webhooks.deliver_pending(plane)),
         _again_and_again(lambda: trackers.send_pending(plane)),
     )

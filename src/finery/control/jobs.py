@@ -122,6 +122,13 @@ def list_checkpoints(plane: ControlPlane, caller: Caller, job_id: str, cursor: C
         return jobs.list_checkpoints(connection, job.id, cursor)
 
 
+def best_checkpoint(plane: ControlPlane, caller: Caller, job_id: str) -> str | None:
+    """The model's name at the checkpoint with the lowest validation loss; None where nothing was validated."""
+    job = get(plane, caller, job_id)
+    with plane.database.read() as connection:
+        return jobs.best_checkpoint(connection, job.id)
+
+
 def cancel(plane: ControlPlane, caller: Caller, job_id: str) -> Job:
     """Cancel a job at once; its worker finds its lease void and stops the trainer.
 

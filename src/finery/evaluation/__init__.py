@@ -6,4 +6,16 @@ similarity      BLEU, ROUGE and their kin, from the libraries of `finery[evaluat
 classification  precision, recall, F1 and the confusion matrix
 likelihood      perplexity and token accuracy
 intervals       paired bootstrap and McNemar's test
+held_out        rows as questions with known answers
+comparison      models side by side on the same rows
+verdicts        better, worse or no clear difference, in a sentence
+report          a comparison as a page, as Markdown
+plots           the pictures in it, as SVG
+graders         OpenAI's graders: checked, and computed where no model is needed
+evaluators      Foundry's `builtin.` names
+templates       `{{ item.x }}` in graders and prompts
+formulas        the formula of a multi grader
+python_grader   a stranger's `grade`, run in `python_child`, which can only compute
+python_child    that process: closes its doors, then grades
+probes          general questions, to see what was forgotten
 """

@@ -20,8 +20,17 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Tally:
+    """What every figure follows from; (..., C) each."""
+
+    right: Floats
+    true: Floats
+    said: Floats
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Scores:
-    """Figures of one or many confusion matrices; an array has their leading axes."""
+    """Figures of one or many tallies; an array has their leading axes."""
 
     precision: Floats
     """(..., C), as are recall and f1."""
@@ -38,54 +47,43 @@ class Scores:
 
 def confusion_matrix(truth: Sequence[str], predicted: Sequence[str | None], labels: Sequence[str]) -> NDArray[np.int64]:
     """(C, C + 1) counts."""
-    places = {label: i for i, label in enumerate(labels)}
+    rows, columns = _places(truth, labels), _places(predicted, labels)
     matrix = np.zeros((len(labels), len(labels) + 1), dtype=np.int64)
-    rows = [places[label] for label in truth]
-    columns = [len(labels) if label is None else places[label] for label in predicted]
     np.add.at(matrix, (rows, columns), 1)
     return matrix
 
 
-def resampled(
+def tally(
     counts_BN: NDArray[Any], truth: Sequence[str], predicted: Sequence[str | None], labels: Sequence[str]
-) -> Floats:
-    """(B, C, C + 1): the confusion matrix of each resample, which has item n `counts_BN[b, n]` times."""
-    places = {label: i for i, label in enumerate(labels)}
-    width = len(labels) + 1
-    cells = [
-        places[label] * width + (len(labels) if said is None else places[said])
-        for label, said in zip(truth, predicted, strict=True)
-    ]
-    one_hot = np.zeros((len(cells), len(labels) * width))
-    one_hot[np.arange(len(cells)), cells] = 1.0
-    return (counts_BN @ one_hot).reshape(-1, len(labels), width)
+) -> Tally:
+    """The tally (B, C) of each resample, which has item n `counts_BN[b, n]` times."""
+    truth_NC, said_NC = (np.eye(len(labels) + 1)[_places(given, labels)][:, :-1] for given in (truth, predicted))
+    counts = np.asarray(counts_BN, dtype=np.float64)
+    return Tally(right=counts @ (truth_NC * said_NC), true=counts @ truth_NC, said=counts @ said_NC)
 
 
-def scores(confusion: NDArray[Any]) -> Scores:
-    """Every figure of confusion matrices (..., C, C + 1); 0 where nothing was there to divide by."""
-    square = confusion[..., :, :-1]
-    right = np.diagonal(square, axis1=-2, axis2=-1).astype(np.float64)
-    true, said = confusion.sum(axis=-1), square.sum(axis=-2)
-    present = (true + said) > 0
-    f1 = _share(2 * right, true + said)
-    num_present = np.maximum(present.sum(axis=-1), 1)
+def scores(found: Tally) -> Scores:
+    """Every figure; 0 where nothing was there to divide by."""
+    present = (found.true + found.said) > 0
+    f1 = _share(2 * found.right, found.true + found.said)
+    right, true, said = (part.sum(axis=-1) for part in (found.right, found.true, found.said))
     return Scores(
-        precision=_share(right, said),
-        recall=_share(right, true),
+        precision=_share(found.right, found.said),
+        recall=_share(found.right, found.true),
         f1=f1,
-        accuracy=_share(right.sum(axis=-1), true.sum(axis=-1)),
-        macro_f1=np.asarray(f1.sum(axis=-1) / num_present),
+        accuracy=_share(right, true),
+        macro_f1=_share(f1.sum(axis=-1), present.sum(axis=-1)),
+        micro_f1=_share(2 * right, true + said),
         present=present,
-        micro_f1=_share(2 * right.sum(axis=-1), true.sum(axis=-1) + said.sum(axis=-1)),
     )
 
 
 def report(truth: Sequence[str], predicted: Sequence[str | None], labels: Sequence[str]) -> dict[str, Any]:
     """Figures per label and over all, and the confusion matrix, as plain JSON types."""
     matrix = confusion_matrix(truth, predicted, labels)
-    found = scores(matrix)
-    right = int(np.trace(matrix[:, :-1]))
-    said = int(matrix[:, :-1].sum())
+    square = matrix[:, :-1].astype(np.float64)
+    right, said = float(np.trace(square)), float(square.sum())
+    found = scores(Tally(right=np.diagonal(square), true=matrix.sum(axis=1), said=square.sum(axis=0)))
     return {
         "labels": list(labels),
         "predicted_labels": [*labels, NO_LABEL],
@@ -112,6 +110,11 @@ def report(truth: Sequence[str], predicted: Sequence[str | None], labels: Sequen
             "f1": float(found.micro_f1),
         },
     }
+
+
+def _places(given: Sequence[str | None], labels: Sequence[str]) -> list[int]:
+    places = {label: i for i, label in enumerate(labels)}
+    return [len(labels) if label is None else places[label] for label in given]
 
 
 def _share(part: NDArray[Any], whole: NDArray[Any]) -> Floats:

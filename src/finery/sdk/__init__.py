@@ -13,7 +13,7 @@ Objects are the plain JSON of the wire (`Json`); lists come newest first, as the
 
     connection.py   which server, which key
     wire.py         requests in, JSON or errors out
-    resources.py    files, datasets, jobs, models, chat, deployments, keys
+    resources.py    files, datasets, jobs, models, chat, deployments, evaluations, sweeps, keys
     exports.py     models written for other programs
     monitoring.py  metrics, drift, capture
 """
@@ -24,7 +24,19 @@ from typing import Self
 from finery.sdk.connection import Connection, default_home, locate
 from finery.sdk.exports import Exports
 from finery.sdk.monitoring import Monitoring
-from finery.sdk.resources import SETTLED, Chat, ChatDelta, Datasets, Deployments, Files, Jobs, Keys, Models
+from finery.sdk.resources import (
+    SETTLED,
+    Chat,
+    ChatDelta,
+    Datasets,
+    Deployments,
+    Evaluations,
+    Files,
+    Jobs,
+    Keys,
+    Models,
+    Sweeps,
+)
 from finery.sdk.wire import ApiError, Json, Wire
 
 __all__ = ["SETTLED", "ApiError", "ChatDelta", "Connection", "Finery", "Json", "default_home", "locate"]
@@ -48,6 +60,8 @@ class Finery:
         self.deployments = Deployments(self._wire)
         self.exports = Exports(self._wire)
         self.monitoring = Monitoring(self._wire)
+        self.evaluations = Evaluations(self._wire)
+        self.sweeps = Sweeps(self._wire)
         self.keys = Keys(self._wire)
 
     def close(self) -> None:

@@ -294,6 +294,62 @@ class Deployments:
         return self._wire.call("DELETE", f"/finery/v1/deployments/{_part(name)}")
 
 
+class Evaluations:
+    """Models asked the same held-out rows, and compared."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+
+    def create(self, models: Sequence[str], data: str, **fields: Any) -> Json:
+        """Queue an evaluation; the last model is compared with the others. Fields that are None are left out."""
+        kept = {name: value for name, value in fields.items() if value is not None}
+        return self._wire.call("POST", "/finery/v1/evaluations", json={"models": [*models], "data": data, **kept})
+
+    def retrieve(self, evaluation_id: str) -> Json:
+        """One evaluation, with its report once it is completed."""
+        return self._wire.call("GET", f"/finery/v1/evaluations/{_part(evaluation_id)}")
+
+    def follow(self, evaluation_id: str, *, poll_seconds: float = 0.5) -> Iterator[Json]:
+        """The evaluation again and again as it goes on; the last time when it is over."""
+        while True:
+            evaluation = self.retrieve(evaluation_id)
+            yield evaluation
+            if evaluation["status"] not in ("queued", "in_progress"):
+                return
+            time.sleep(poll_seconds)
+
+    def report(self, evaluation_id: str, form: str) -> str:
+        """The report as `json`, `html` or `markdown`."""
+        path = f"/finery/v1/evaluations/{_part(evaluation_id)}/report?format={form}"
+        with self._wire.stream("GET", path) as response:
+            return response.read().decode()
+
+
+class Sweeps:
+    """Several sets of hyperparameters over the same rows."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+
+    def create(self, model: str, training_file: str, **fields: Any) -> Json:
+        """Submit a job for each set and each combination of the grid; fields that are None are left out."""
+        kept = {name: value for name, value in fields.items() if value is not None}
+        body = {"model": model, "training_file": training_file, **kept}
+        return self._wire.call("POST", "/finery/v1/sweeps", json=body)
+
+    def list(self, *, limit: int | None = None) -> Iterator[Json]:
+        """Sweeps, newest first."""
+        return self._wire.pages("/finery/v1/sweeps", limit)
+
+    def retrieve(self, sweep_id: str) -> Json:
+        """One sweep with its table."""
+        return self._wire.call("GET", f"/finery/v1/sweeps/{_part(sweep_id)}")
+
+    def cancel(self, sweep_id: str) -> Json:
+        """Stop a sweep and its jobs."""
+        return self._wire.call("POST", f"/finery/v1/sweeps/{_part(sweep_id)}/cancel")
+
+
 class Keys:
     """API keys."""
 

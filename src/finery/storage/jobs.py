@@ -143,6 +143,16 @@ def list_events_after(connection: Connection, job_id: str, position: int, limit:
     return [dict(row._mapping) for row in rows]
 
 
+def list_measured(connection: Connection, job_id: str, name: str) -> list[dict[str, Any]]:
+    """The data of each step at which a figure was measured, oldest first."""
+    query = (
+        select(events.c.data)
+        .where(events.c.job_id == job_id, events.c.type == "metrics", events.c.data[name].as_float().is_not(None))
+        .order_by(events.c.position)
+    )
+    return [dict(row.data) for row in connection.execute(query)]
+
+
 def insert_checkpoint(connection: Connection, checkpoint: Checkpoint) -> bool:
     """Remember a checkpoint; False where the job has one of that step."""
     known = select(checkpoints.c.id).where(
@@ -162,8 +172,21 @@ def list_checkpoints(connection: Connection, job_id: str, cursor: Cursor) -> Pag
     return Page(items=[Checkpoint(**{name: row._mapping[name] for name in fields}) for row in rows], has_more=has_more)
 
 
+def best_checkpoint(connection: Connection, job_id: str) -> str | None:
+    """The model's name at the checkpoint with the lowest loss over the whole validation set; the earlier of equals."""
+    loss = checkpoints.c.metrics["full_valid_loss"].as_float()
+    query = (
+        select(checkpoints.c.model_name)
+        .where(checkpoints.c.job_id == job_id, loss.is_not(None))
+        .order_by(loss, checkpoints.c.step)
+        .limit(1)
+    )
+    return connection.execute(query).scalar_one_or_none()
+
+
 def forget_old_checkpoints(connection: Connection, job_id: str, *, keep: int) -> None:
-    """Forget all but a job's last checkpoints; those that are deployed stay."""
+    """Forget all but a job's last checkpoints; the best one and those that are deployed stay."""
+    best = best_checkpoint(connection, job_id)
     old = (
         select(checkpoints.c.id, checkpoints.c.model_name)
         .where(checkpoints.c.job_id == job_id)
@@ -171,6 +194,8 @@ def forget_old_checkpoints(connection: Connection, job_id: str, *, keep: int) ->
         .offset(keep)
     )
     for row in connection.execute(old).all():
+        if row.model_name == best:
+            continue
         if connection.execute(select(deployments.c.name).where(deployments.c.model == row.model_name)).first():
             continue
         connection.execute(delete(checkpoints).where(checkpoints.c.id == row.id))

@@ -39,12 +39,15 @@ def list_page(
     cursor: Cursor,
     *,
     owner: str | None = None,
+    status: str | None = None,
     metadata: dict[str, str] | None = None,
 ) -> Page[Record]:
-    """A project's objects of a kind, those of an owner and with all the given metadata."""
+    """A project's objects of a kind, those of an owner, in a state, and with all the given metadata."""
     query = select(*_COLUMNS).where(records.c.project_id == project_id, records.c.kind == kind)
     if owner is not None:
         query = query.where(records.c.owner == owner)
+    if status is not None:
+        query = query.where(records.c.status == status)
     for key, value in (metadata or {}).items():
         query = query.where(records.c.metadata[key].as_string() == value)
     rows, has_more = fetch(connection, query, records, cursor)

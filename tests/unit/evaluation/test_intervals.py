@@ -52,7 +52,7 @@ def test_the_interval_says_on_which_side_of_zero_it_lies() -> None:
 
 def test_one_class_and_one_item_are_no_trouble() -> None:
     counts = intervals.resample_counts(1, resamples=10)
-    resampled = classification.resampled(counts, ["a"], [None], ["a"])
+    resampled = classification.tally(counts, ["a"], [None], ["a"])
     assert classification.scores(resampled).macro_f1.tolist() == [0.0] * 10
 
 

@@ -82,19 +82,20 @@ def test_precision_recall_f1_and_confusion_equal_scikit_learn() -> None:
         assert found["confusion"] == whole[:-1].tolist()
 
 
-def test_resampled_confusion_matrices_are_those_of_the_repeated_rows() -> None:
+def test_a_resamples_figures_are_those_of_its_repeated_rows() -> None:
     draw = random.Random(2)
     generator = np.random.default_rng(2)
     for _ in range(50):
         truth, predicted, labels = labelled(draw)
         counts = generator.multinomial(len(truth), [1 / len(truth)] * len(truth), size=20)
-        all_at_once = classification.resampled(counts, truth, predicted, labels)
-        for row, matrix in zip(counts, all_at_once, strict=True):
+        together = classification.scores(classification.tally(counts, truth, predicted, labels))
+        for i, row in enumerate(counts):
             places = np.repeat(np.arange(len(truth)), row)
-            alone = classification.confusion_matrix([truth[i] for i in places], [predicted[i] for i in places], labels)
-            assert (matrix == alone).all()
-        together = classification.scores(all_at_once).macro_f1
-        assert together == pytest.approx([float(classification.scores(m).macro_f1) for m in all_at_once])
+            alone = classification.report([truth[n] for n in places], [predicted[n] for n in places], labels)
+            assert together.macro_f1[i] == pytest.approx(alone["macro"]["f1"])
+            assert together.micro_f1[i] == pytest.approx(alone["micro"]["f1"])
+            assert together.accuracy[i] == pytest.approx(alone["accuracy"])
+            assert together.recall[i] == pytest.approx([each["recall"] for each in alone["per_label"]])
 
 
 def squad_f1(prediction: str, truth: str) -> float:

@@ -50,6 +50,17 @@ TABLE = (
         path="/webhook_endpoints",
         differences="Private addresses need the operator's `FINERY_PRIVATE_WEBHOOKS=1`; http only there.",
     ),
+    Support(
+        path="/evals",
+        differences="Runs are `jsonl`, `completions` or `responses`. `report_url` leads to the run's items; `error` is "
+        "never null. METEOR knows no synonyms. Foundry's `azure_ai_evaluator` with f1_score, bleu_score, gleu_score, "
+        "meteor_score, rouge_score, similarity, relevance, fluency, coherence, groundedness, response_completeness.",
+    ),
+    Support(
+        path="/fine_tuning/alpha/graders",
+        differences="A python grader imports from a list, opens no file and no socket, and has 10 s of CPU time and "
+        "1 GB. `label_model`, and `multi` with several graders, too.",
+    ),
     Support(path="/tokenize", differences="As vLLM has it, here and at the root; OpenAI has none."),
 )
 

@@ -113,8 +113,10 @@ def list_events(plane: Plane, caller: AsCaller, job_id: str, cursor: EventsCurso
 
 @router.get("/{job_id}/checkpoints")
 def list_checkpoints(plane: Plane, caller: AsCaller, job_id: str, cursor: CheckpointsCursor) -> dict[str, Any]:
-    """A job's checkpoints, newest first."""
-    return wire.page(jobs.list_checkpoints(plane, caller, job_id, cursor), wire.checkpoint)
+    """A job's checkpoints, newest first; the one with the lowest validation loss is marked."""
+    best = jobs.best_checkpoint(plane, caller, job_id)
+    found = jobs.list_checkpoints(plane, caller, job_id, cursor)
+    return wire.page(found, lambda one: wire.checkpoint(one) | {"best": one.model_name == best})
 
 
 def _options(body: CreateJob, method: str) -> dict[str, Any]:

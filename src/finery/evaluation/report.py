@@ -1,0 +1,172 @@
+"""A comparison as a page of its own (HTML with its pictures inside) and as Markdown; knows `Comparison.to_json`.
+
+Texts of models may hold anything: in the page they are escaped, and it runs no script and loads nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from finery.evaluation import metrics, plots
+
+Json = Mapping[str, Any]
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
+table { border-collapse: collapse; margin: 1rem 0 }
+td, th { padding: .3rem .8rem; text-align: right; vertical-align: top; border-bottom: 1px solid #ddd }
+td:first-child, th:first-child { text-align: left }
+svg { max-width: 100%; height: auto }
+.better { color: #00734f } .worse { color: #b34400 } .verdict { font-size: 1.2rem; font-weight: 600 }
+.examples td { text-align: left; white-space: pre-wrap; overflow-wrap: anywhere; max-width: 22rem }
+"""
+
+_EXAMPLE_CHARACTERS = 400
+
+
+def html(report: Json, *, title: str = "Evaluation") -> str:
+    """The whole report as one page."""
+    parts = [
+        f"<h1>{escape(title)}</h1>",
+        f'<p class="verdict {report["verdict"]}">{escape(report["sentence"])}</p>',
+        f"<p>{report['rows']} rows, metric {escape(report['metric'])}.</p>",
+        "<h2>Figures</h2>",
+        _table(*_figures(report)),
+        _labels(report),
+    ]
+    for pair in report["comparisons"]:
+        parts += _pair(pair, report)
+    for model in report["models"]:
+        if model["classification"]:
+            found = model["classification"]
+            parts.append(f"<h2>Confusion: {escape(model['model'])}</h2>")
+            parts.append(plots.confusion(found["confusion"], found["labels"], found["predicted_labels"]))
+    head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
+    return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
+
+
+def markdown(report: Json, *, title: str = "Evaluation") -> str:
+    """The report without pictures."""
+    lines = [f"# {title}", "", f"**{report['sentence']}**", "", *_markdown_table(*_figures(report))]
+    for pair in report["comparisons"]:
+        lines += ["", f"## {pair['second']} against {pair['first']}", "", pair["sentence"], ""]
+        rows = [[name, _signed(found, name)] for name, found in pair["differences"].items()]
+        lines += _markdown_table(["metric", "difference (95 % interval)"], rows)
+        for side in ("worse", "better"):
+            lines += ["", f"### {pair[f'num_{side}']} answers got {side}", ""]
+            lines += _markdown_table(*_examples(pair, side)) if pair[side] else ["None."]
+    return "\n".join(lines) + "\n"
+
+
+def _pair(pair: Json, report: Json) -> list[str]:
+    shares = [(name, found) for name, found in pair["differences"].items() if _is_share(name)]
+    known = [
+        (name, 100 * found["value"], 100 * found["low"], 100 * found["high"])
+        for name, found in shares
+        if found["value"] is not None
+    ]
+    parts = [
+        f"<h2>{escape(pair['second'])} against {escape(pair['first'])}</h2>",
+        f'<p class="{pair["verdict"]}">{escape(pair["sentence"])}</p>',
+        plots.intervals(known, unit=" pts"),
+        _table(
+            ["metric", "difference (95 % interval)"],
+            [[name, _signed(found, name)] for name, found in pair["differences"].items()],
+        ),
+    ]
+    if pair["forgetting"] and pair["forgetting"]["lost"]:
+        lost = "".join(f"<li>{escape(question)}</li>" for question in pair["forgetting"]["lost"])
+        parts.append(f"<h3>General questions it no longer gets right</h3><ul>{lost}</ul>")
+    for side in ("worse", "better"):
+        parts.append(f"<h3>{pair[f'num_{side}']} answers got {side}</h3>")
+        if pair[side]:
+            parts.append(_table(*_examples(pair, side), kind="examples"))
+    return parts
+
+
+def _labels(report: Json) -> str:
+    if not report["labels"] or len(report["labels"]) > 40:
+        return ""
+    series = [
+        (model["model"], [row["f1"] for row in model["classification"]["per_label"]]) for model in report["models"]
+    ]
+    return "<h2>F1 of each label</h2>" + plots.bars(report["labels"], series)
+
+
+def _figures(report: Json) -> tuple[list[str], list[list[str]]]:
+    models = report["models"]
+    names = dict.fromkeys(name for model in models for name in model["figures"])
+    rows = [[name, *(_plain(model["figures"].get(name), name) for model in models)] for name in names]
+    for name, shown in (
+        ("errors", "answers that failed"),
+        ("cut_answers", "answers cut at the limit"),
+        ("general_questions_right", "general questions right"),
+        ("prompt_tokens", "prompt tokens"),
+        ("completion_tokens", "answer tokens"),
+        ("seconds_median", "seconds an answer, median"),
+        ("seconds_p95", "seconds an answer, p95"),
+    ):
+        if any(model[name] is not None for model in models):
+            rows.append([shown, *(_number(model[name]) for model in models)])
+    return ["", *(model["model"] for model in models)], rows
+
+
+def _examples(pair: Json, side: str) -> tuple[list[str], list[list[str]]]:
+    rows = [
+        [str(each["row"]), *(_cut(each[name]) for name in ("question", "reference", "first", "second"))]
+        for each in pair[side]
+    ]
+    return ["row", "question", "reference", pair["first"], pair["second"]], rows
+
+
+def _is_share(name: str) -> bool:
+    return metrics.METRICS[name].kind != "likelihood" or name == "token_accuracy"
+
+
+def _plain(found: Json | None, name: str) -> str:
+    if found is None or found["value"] is None:
+        return ""
+    if found["low"] is None:
+        return _one(found["value"], name)
+    return f"{_one(found['value'], name)} ({_one(found['low'], name)} to {_one(found['high'], name)})"
+
+
+def _signed(found: Json, name: str) -> str:
+    if found["value"] is None:
+        return ""
+    value, low, high = (_one(found[key], name, "+") for key in ("value", "low", "high"))
+    return f"{value} ({low} to {high})"
+
+
+def _one(value: float | None, name: str, sign: str = "") -> str:
+    if value is None:
+        return "∞"
+    return f"{100 * value:{sign}.1f} %" if _is_share(name) else f"{value:{sign}.4g}"
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,}" if isinstance(value, int) else f"{value:.2f}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _EXAMPLE_CHARACTERS else f"{text[:_EXAMPLE_CHARACTERS]}…"
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, kind: str = "") -> str:
+    def line(cells: Sequence[str], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+    return f'<table class="{kind}">{line(heads, "th")}{"".join(line(row, "td") for row in rows)}</table>'
+
+
+def _markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(_cell(cell) for cell in cells) + " |"
+
+    return [line(heads), "|" + "---|" * len(heads), *(line(row) for row in rows)]
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").replace("<", "&lt;").split())
