@@ -19,6 +19,7 @@ import uvicorn
 from finery import tls
 from finery.api import app
 from finery.control.access import DEFAULT_PROJECT
+from finery.control.admission import Admission
 from finery.control.inference import InferencePool
 from finery.control.plane import ControlPlane
 from finery.core.access import digest, hint, new_secret
@@ -94,6 +95,7 @@ def control_plane(settings: Settings) -> ControlPlane:
         database=database,
         blobs=blobs,
         inference=InferencePool(settings, blobs),
+        admission=Admission(places=settings.inference_slots, waiting=settings.inference_queue),
         worker_digest=digest(_secret_file(settings.home / WORKER_KEY_FILE)),
     )
 

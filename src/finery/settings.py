@@ -20,6 +20,13 @@ VARIABLES = (
     ("mlflow_url", "FINERY_MLFLOW_URL", "MLflow server that jobs with `integrations` tell of (default none)."),
     ("mlflow_token", "FINERY_MLFLOW_TOKEN", "Its bearer token, if it wants one."),
     ("tls_names", "FINERY_TLS_NAMES", "Further names for the server's own certificate, with commas between."),
+    ("inference_queue", "FINERY_INFERENCE_QUEUE", "Answers that may wait for one deployment (default 256)."),
+    (
+        "capacity_quota",
+        "FINERY_CAPACITY_QUOTA",
+        "A project's deployments together, thousand tokens a minute (1000000).",
+    ),
+    ("parity_prompts", "FINERY_PARITY_PROMPTS", "Prompts of a tuned model's parity certificate; 0: none (default 4)."),
     ("private_webhooks", "FINERY_PRIVATE_WEBHOOKS", "1 lets webhooks lead to private addresses (default 0)."),
 )
 """Field, environment variable, help: one list for code, documentation and tests."""
@@ -47,6 +54,11 @@ class Settings:
     mlflow_url: str = ""
     """Empty: jobs' integrations are passed over, with a warning."""
     mlflow_token: str = ""
+    inference_queue: int = 256
+    capacity_quota: int = 1_000_000
+    """Of all deployments of one project together."""
+    parity_prompts: int = 4
+    """0: tuned models are deployed without a certificate."""
     private_webhooks: int = 0
     """1: webhooks may lead to private addresses; otherwise a caller could reach what only this machine can."""
     tls_self_signed: bool = False
@@ -88,6 +100,9 @@ _NUMBERS: dict[str, type[int] | type[float]] = {
     "idle_seconds": float,
     "inference_slots": int,
     "inference_context": int,
+    "inference_queue": int,
+    "capacity_quota": int,
+    "parity_prompts": int,
     "private_webhooks": int,
 }
 

@@ -17,6 +17,8 @@ from finery.api.azure import errors as azure_errors
 from finery.api.azure import routes as azure
 from finery.api.finery import captures, datasets, deployments, evaluations, exports, keys, monitoring, sweeps
 from finery.api.finery import files as finery_files
+from finery.api.hangup import HangUp
+from finery.api.limits import headers
 from finery.api.openai import (
     batches,
     chat,
@@ -37,6 +39,7 @@ from finery.api.openai import (
 from finery.api.worker import runs
 from finery.control import capture, caretaker
 from finery.control import metrics as traffic
+from finery.control.admission import TICKET, Ticket
 from finery.control.plane import ControlPlane
 
 PUBLIC = frozenset({"/healthz", "/readyz", "/openapi.json"})
@@ -118,6 +121,7 @@ def build(plane: ControlPlane, *, lifespan: Callable[[FastAPI], Any] | None = No
     app.include_router(runs.router, prefix="/worker/v1")
     errors.install(app, azure_errors.dialect_of)
     errors.document(app)
+    app.add_middleware(HangUp)
     app.add_middleware(RequestId)
     return app
 
@@ -136,7 +140,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 class RequestId:
-    """Gives every request an id and sends it back with the time it took, as OpenAI does."""
+    """Gives every request an id and sends it back with the time it took and what is left of its limits, as OpenAI."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -148,13 +152,16 @@ class RequestId:
             return
         request_id = f"req_{secrets.token_hex(16)}"
         scope.setdefault("state", {})["request_id"] = request_id
+        ticket = Ticket()
+        TICKET.set(ticket)
         began = time.monotonic()
 
         async def send_with_id(message: Any) -> None:
             if message["type"] == "http.response.start":
                 took = str(round(1000 * (time.monotonic() - began))).encode()
                 own = [(b"x-request-id", request_id.encode()), (b"openai-processing-ms", took)]
-                message["headers"] = [*message["headers"], *own]
+                limits = headers(ticket.standing) if ticket.standing else []
+                message["headers"] = [*message["headers"], *own, *limits]
             await send(message)
 
         await self.app(scope, receive, send_with_id)

@@ -6,6 +6,7 @@ error is logged with the request's id and answered with that id alone.
 
 import errno
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -153,7 +154,10 @@ async def _finery_error(request: Request, error: Exception) -> JSONResponse:
 def _headers(error: FineryError) -> dict[str, str]:
     if isinstance(error, _HOPELESS):
         return _NO_RETRY
-    if isinstance(error, (errors.Unavailable, errors.RateLimited)):
+    if isinstance(error, errors.RateLimited):
+        wait = error.retry_after_seconds
+        return {"retry-after": str(math.ceil(wait)), "retry-after-ms": str(math.ceil(1000 * wait))}
+    if isinstance(error, errors.Unavailable):
         return {"retry-after": "2"}
     return {}
 

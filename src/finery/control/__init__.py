@@ -12,6 +12,9 @@ specs        from a job to the spec its trainer gets
 runs         the workers' side: claim, lease, events, checkpoints, the one terminal state
 models       names → base models, tuned models, checkpoints
 deployments  names under which models answer
+proofs       a deployment can be what it is wanted to be
+certificates a tuned model answers as the trainer's does
+admission    who may ask now: limits and queues
 inference    which inference servers run, with which adapters
 chat         a question to a model
 capture      conversations of a deployment that are kept, and made into datasets

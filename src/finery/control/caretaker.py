@@ -18,6 +18,7 @@ from finery.control import (
     exports,
     files,
     metrics,
+    proofs,
     replays,
     responses,
     sweeps,
@@ -28,6 +29,7 @@ from finery.control import (
 )
 from finery.control.asking import Ask
 from finery.control.plane import ControlPlane
+from finery.core.deployments import Deployment
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +42,8 @@ async def run(plane: ControlPlane, ask: Ask) -> None:
     await asyncio.gather(
         _again_and_again(lambda: asyncio.to_thread(files.check_pending, plane)),
         _again_and_again(lambda: asyncio.to_thread(validation.validate_pending, plane)),
-        _again_and_again(lambda: _prove_deployments(plane)),
+        _prove_deployments(plane),
+        _again_and_again(lambda: asyncio.to_thread(deployments.finish_deleting, plane)),
         _again_and_again(lambda: _stop_idle(plane)),
         _again_and_again(lambda: _forget_expired(plane)),
         _again_and_again(lambda: _save_traffic(plane)),
@@ -55,13 +58,28 @@ async def run(plane: ControlPlane, ask: Ask) -> None:
 
 
 async def _prove_deployments(plane: ControlPlane) -> None:
-    for deployment in await asyncio.to_thread(deployments.list_unproven, plane):
-        await deployments.prove(plane, deployment)
+    """Prove what is created or changed, for ever; a slow proof holds up no other."""
+    proving: set[str] = set()
+
+    async def prove(deployment: Deployment) -> None:
+        try:
+            await proofs.prove(plane, deployment)
+        finally:
+            proving.discard(deployment.revision)
+
+    async def begin() -> None:
+        for deployment in await asyncio.to_thread(deployments.list_unproven, plane):
+            if deployment.revision not in proving:
+                proving.add(deployment.revision)
+                tasks.create_task(prove(deployment))
+
+    async with asyncio.TaskGroup() as tasks:
+        await _again_and_again(begin)
 
 
 async def _stop_idle(plane: ControlPlane) -> None:
-    await plane.inference.stop_idle(await asyncio.to_thread(deployments.deployed_bases, plane))
-    await asyncio.sleep(PAUSE_SECONDS * 20)
+    await plane.inference.stop_idle(await asyncio.to_thread(deployments.needs, plane))
+    await asyncio.sleep(PAUSE_SECONDS * 4)
 
 
 async def _forget_expired(plane: ControlPlane) -> None:

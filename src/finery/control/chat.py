@@ -3,7 +3,7 @@
 import asyncio
 import dataclasses
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -13,11 +13,15 @@ from finery.control.plane import ControlPlane
 from finery.control.tools import CallPart, CallReader, Plan
 from finery.core.access import Caller
 from finery.core.deployments import DeploymentStatus
-from finery.core.errors import InvalidRequest, Unavailable
+from finery.core.errors import InvalidRequest, NotFound, Unavailable
 from finery.serving.protocol import AnswerToken, Delta, Finish, GenerateRequest
+from finery.serving.remote import InferenceClient
 from finery.storage import deployments
 
 T = TypeVar("T")
+
+_DEATH_SECONDS = 0.1
+"""A connection ends a moment before the process that held it is known to be dead."""
 
 MAX_ANSWER_TOKENS = 131_072
 """Most tokens that one request may have written, over all its answers."""
@@ -41,17 +45,49 @@ async def generate(
 
     Raises:
         UnknownModel: no deployment and no model of that name.
-        Unavailable: the deployment isn't ready, or the inference server died.
+        RateLimited: over the deployment's limits, or too many wait.
+        Unavailable: the deployment isn't ready, or the inference server died in the middle of the answer.
     """
     model = await asyncio.to_thread(find, plane, caller, name)
-    with plane.traffic.watch(caller.project.id, name, request) as watch:
-        async with plane.inference.use(model.base, model.tuned) as (client, adapter):
-            request = dataclasses.replace(request, adapter=adapter, cache_scope=caller.project.id)
-            # Closed here and now, not when the garbage is collected: a client that went away frees its slot.
-            async with aclosing(client.generate(request)) as pieces:
-                async for piece in pieces:
-                    watch.see(piece)
-                    yield piece
+    with (
+        plane.traffic.watch(caller.project.id, name, request) as watch,
+        plane.admission.enter(caller.project.id, name, model.deployment, request) as meter,
+    ):
+        async with aclosing(_generate(plane, caller, model, request)) as pieces:
+            async for piece in pieces:
+                watch.see(piece)
+                meter.see(piece)
+                yield piece
+
+
+async def _generate(
+    plane: ControlPlane, caller: Caller, model: ResolvedModel, request: GenerateRequest
+) -> AsyncGenerator[Delta | Finish, None]:
+    """The answer of whichever server has the model; one that dies before its first piece is asked again, once."""
+    began, last = False, False
+    while True:
+        async with use(plane, model) as (client, adapter):
+            asked = dataclasses.replace(request, adapter=adapter, cache_scope=caller.project.id)
+            try:
+                # Closed here and now, not when the garbage is collected: a client that went away frees its slot.
+                async with aclosing(client.generate(asked)) as pieces:
+                    async for piece in pieces:
+                        began = True
+                        yield piece
+                return
+            except Unavailable:
+                if began or last:
+                    raise
+        last = True
+        await asyncio.sleep(_DEATH_SECONDS)
+
+
+def use(plane: ControlPlane, model: ResolvedModel) -> AbstractAsyncContextManager[tuple[InferenceClient, str | None]]:
+    """A server that has the model, by its deployment's engine and replicas. Raises as `InferencePool.use`."""
+    deployment = model.deployment
+    if deployment is None:
+        return plane.inference.use(model.base, model.tuned)
+    return plane.inference.use(model.base, model.tuned, engine=deployment.engine, replicas=deployment.replicas)
 
 
 async def answer(
@@ -129,13 +165,15 @@ def find(plane: ControlPlane, caller: Caller, name: str) -> ResolvedModel:
         deployment = deployments.get(connection, caller.project.id, name)
     if deployment is None:
         return models.resolve(plane, caller, name)
+    if deployment.status == DeploymentStatus.DELETING:
+        raise NotFound(f"The deployment '{name}' is being deleted.", code="DeploymentNotFound")
     if deployment.status != DeploymentStatus.SUCCEEDED:
         details = f" ({deployment.status_details})" if deployment.status_details else ""
         raise Unavailable(
             f"The deployment '{name}' is {deployment.status}, and answers only when it is Succeeded.{details}",
             code="deployment_not_ready",
         )
-    return models.resolve(plane, caller, deployment.model)
+    return dataclasses.replace(models.resolve(plane, caller, deployment.model), deployment=deployment)
 
 
 def _parts(found: list[str | CallPart], tokens: tuple[AnswerToken, ...]) -> list[Part]:

@@ -1,86 +1,110 @@
 """Deployments: names of the project's choice under which models answer.
 
-Creating is two steps: the row (`Creating`), at once; and the proof, by the caretaker: the model is loaded and asked one
-question before it is called `Succeeded`.
+Creating and changing are two steps: the row (`Creating`, or an `update` beside what serves now), at once; and the proof
+(`proofs`), by the caretaker. What fails its proof says why; what served before serves on.
 """
 
 import dataclasses
-import logging
+import math
+from collections.abc import Mapping
 from typing import Any
 
 from finery.control import models
+from finery.control.inference import Need
 from finery.control.plane import ControlPlane, now
-from finery.core.access import Caller, Project
-from finery.core.deployments import Deployment, DeploymentStatus
+from finery.core.access import Caller
+from finery.core.deployments import (
+    MAX_IDLE_SECONDS,
+    MAX_REPLICAS,
+    Deployment,
+    DeploymentStatus,
+    check_count,
+    check_sku,
+)
 from finery.core.errors import Conflict, FineryError, InvalidRequest, NotFound
-from finery.core.ids import check_name
+from finery.core.ids import check_name, new_id
 from finery.core.records import Kind
-from finery.serving.protocol import Finish, GenerateRequest
 from finery.storage import deployments, records
 
-log = logging.getLogger(__name__)
 
-SMOKE_TEST = GenerateRequest(messages=[{"role": "user", "content": "Hello"}], max_tokens=1, temperature=0.0)
-
-
-def create(
-    plane: ControlPlane, caller: Caller, *, name: str, model: str, sku: dict[str, Any] | None, policy: str | None
-) -> Deployment:
-    """Take a deployment in; it is `Creating` until the caretaker has proven it.
+def create(plane: ControlPlane, caller: Caller, *, name: str, model: str, **options: Any) -> Deployment:
+    """Take a deployment in; it is `Creating` until the caretaker has proven it. `options` are as `update` takes them.
 
     Raises:
         UnknownModel: no such model.
         Conflict: the name is taken.
-        InvalidRequest: a name that can't be one, or that is a model's.
+        InvalidRequest: a name that can't be one or that is a model's, or an option that can't be.
     """
     check_name(name, what="a deployment")
     if models.find_base(plane, name):
         raise InvalidRequest(f"'{name}' is the name of a base model. Give the deployment another one.", param="name")
-    found = models.resolve(plane, caller, model)
+    values = _checked(plane, caller, {"model": model, **options}, {})
     moment = now()
     deployment = Deployment(
         name=name,
         project_id=caller.project.id,
-        model=model,
-        base_model=found.base.id,
         status=DeploymentStatus.CREATING,
-        sku={"name": "Standard", "capacity": 1} | (sku or {}),
-        policy=policy,
+        revision=new_id("rev_"),
         created_at=moment,
         updated_at=moment,
+        **values,
     )
     with plane.database.write() as connection:
         if deployments.get(connection, caller.project.id, name):
             raise Conflict(
-                f"There is a deployment '{name}' already. Choose another name, or delete it first.", param="name"
+                f"There is a deployment '{name}' already. Choose another name, update it, or delete it first.",
+                param="name",
             )
-        # Looked up again under the write lock: the model may have been deleted since.
-        if found.tuned is not None and models.get_tuned(plane, caller, model) is None:
-            raise NotFound(f"The model '{model}' was deleted in this very moment.", param="model")
+        _require_model(plane, caller, deployment)
         deployments.insert_deployment(connection, deployment)
     return deployment
+
+
+def update(plane: ControlPlane, caller: Caller, name: str, changes: Mapping[str, Any]) -> Deployment:
+    """Ask for another model, sku, policy, engine, or number of replicas or idle seconds, or for a parity override.
+
+    What answers now goes on until the change has been proven, and for good where it fails its proof. A newer update
+    takes the place of one that isn't proven yet.
+
+    Raises:
+        NotFound: there is no such deployment.
+        UnknownModel: no such model.
+        InvalidRequest: a value that can't be.
+        Conflict: it is being deleted.
+    """
+    deployment = get(plane, caller, name)
+    values = _checked(plane, caller, changes, deployment.sku)
+    if deployment.status == DeploymentStatus.SUCCEEDED:
+        pending = deployment.update["changes"] if deployment.updating and deployment.update else {}
+        wanted: dict[str, Any] = {
+            "changes": {**pending, **values},
+            "status": DeploymentStatus.CREATING,
+            "status_details": None,
+        }
+        fields: dict[str, Any] = {"update": wanted}
+    else:
+        # Nothing answers yet: it is made anew as wanted.
+        fields = {**values, "status": DeploymentStatus.CREATING, "status_details": None, "update": None}
+    fields |= {"revision": new_id("rev_"), "updated_at": now()}
+    with plane.database.write() as connection:
+        _require_model(plane, caller, dataclasses.replace(deployment, **values))
+        if deployment.status == DeploymentStatus.DELETING or not deployments.change(connection, deployment, **fields):
+            raise Conflict(f"The deployment '{name}' is being deleted or changed by somebody else. Look at it again.")
+    return get(plane, caller, name)
 
 
 def put(
     plane: ControlPlane, caller: Caller, *, name: str, model: str, sku: dict[str, Any] | None, policy: str | None
 ) -> tuple[Deployment, bool]:
-    """Make a deployment, or make the one of that name what is asked for; with another model it is proven anew.
+    """Make a deployment, or make the one of that name what is asked for; one that failed is tried again.
 
-    Returns the deployment, and whether it was made. Raises as `create`.
+    Returns the deployment, and whether it was made. Raises as `create` and `update`.
     """
     with plane.database.read() as connection:
         old = deployments.get(connection, caller.project.id, name)
     if old is None:
         return create(plane, caller, name=name, model=model, sku=sku, policy=policy), True
-    found = models.resolve(plane, caller, model)
-    values: dict[str, Any] = {"sku": old.sku | (sku or {}), "policy": policy, "updated_at": now()}
-    # One that failed is tried again.
-    if model != old.model or old.status == DeploymentStatus.FAILED:
-        values |= {"model": model, "base_model": found.base.id, "status": DeploymentStatus.CREATING}
-    with plane.database.write() as connection:
-        if not deployments.change(connection, old, **values):
-            raise Conflict(f"The deployment '{name}' changed in this very moment. Look at it again.", param="name")
-    return get(plane, caller, name), False
+    return update(plane, caller, name, {"model": model, "sku": sku, "policy": policy}), False
 
 
 def get(plane: ControlPlane, caller: Caller, name: str) -> Deployment:
@@ -118,55 +142,95 @@ def only_one(plane: ControlPlane, caller: Caller) -> Deployment:
     )
 
 
-def delete(plane: ControlPlane, caller: Caller, name: str) -> None:
-    """Delete a deployment; the model stays. Answers that are being written are finished.
+def ready_replicas(plane: ControlPlane, deployment: Deployment) -> int:
+    """How many of its inference servers run now; 0 where it sleeps until somebody asks."""
+    return max(
+        plane.inference.ready_replicas(model, deployment.engine, deployment.replicas)
+        for model in {deployment.model, deployment.base_model}
+    )
+
+
+def delete(plane: ControlPlane, caller: Caller, name: str) -> bool:
+    """Delete a deployment; the model stays. True once it is gone, False while answers are still being written.
 
     Raises:
         NotFound: there is none of that name.
     """
+    deployment = get(plane, caller, name)
     with plane.database.write() as connection:
-        if not deployments.remove(connection, caller.project.id, name):
-            raise NotFound(f"There is no deployment '{name}' in this project.", code="DeploymentNotFound")
-        # Whoever takes the name next must not find what was said to this one.
-        for kind in (Kind.CAPTURE_POLICY, Kind.CAPTURED):
-            records.remove_owned(connection, caller.project.id, kind, name)
-    plane.traffic.capture(caller.project.id, name, None)
+        fields = {"status": DeploymentStatus.DELETING, "updated_at": now()}
+        if deployment.status != DeploymentStatus.DELETING and not deployments.change(connection, deployment, **fields):
+            raise Conflict(f"The deployment '{name}' changed in this very moment. Try again.")
+    return _remove_unused(plane, deployment)
 
 
-async def prove(plane: ControlPlane, deployment: Deployment) -> None:
-    """Load a deployment's model, ask it one question, and record how that went."""
-    try:
-        await _smoke_test(plane, deployment)
-    except FineryError as error:
-        _record(plane, deployment, DeploymentStatus.FAILED, error.message)
-    except Exception:
-        log.exception("deployment %s", deployment.name)
-        _record(plane, deployment, DeploymentStatus.FAILED, "The model could not be loaded; the server's log says why.")
-    else:
-        _record(plane, deployment, DeploymentStatus.SUCCEEDED, None)
+def finish_deleting(plane: ControlPlane) -> None:
+    """Remove deployments whose last answers have been written."""
+    with plane.database.read() as connection:
+        leaving = deployments.list_in(connection, DeploymentStatus.DELETING)
+    for deployment in leaving:
+        _remove_unused(plane, deployment)
 
 
 def list_unproven(plane: ControlPlane) -> list[Deployment]:
-    """Deployments of all projects that are still being created."""
+    """Deployments of all projects that are being created or changed."""
     with plane.database.read() as connection:
-        return deployments.list_in(connection, DeploymentStatus.CREATING)
+        return deployments.list_unproven(connection)
 
 
-def deployed_bases(plane: ControlPlane) -> set[str]:
-    """Base models that some deployment needs."""
+def needs(plane: ControlPlane) -> dict[tuple[str, str], Need]:
+    """By model and engine: how many replicas deployments need, and how long those may idle."""
     with plane.database.read() as connection:
-        return {d.base_model for d in deployments.list_in(connection, DeploymentStatus.SUCCEEDED)}
+        serving = deployments.list_in(connection, DeploymentStatus.SUCCEEDED)
+    found: dict[tuple[str, str], Need] = {}
+    for one in serving:
+        idle = math.inf if one.idle_seconds is None else float(one.idle_seconds)
+        for model in {one.base_model, one.model}:
+            before = found.get((model, one.engine), Need(0, 0.0))
+            most = Need(max(before.replicas, one.replicas), max(before.idle_seconds, idle))
+            found[model, one.engine] = most
+    return found
 
 
-async def _smoke_test(plane: ControlPlane, deployment: Deployment) -> None:
-    owner = Caller(project=Project(id=deployment.project_id, name="", created_at=0), key_id="")
-    model = models.resolve(plane, owner, deployment.model)
-    async with plane.inference.use(model.base, model.tuned) as (client, adapter):
-        request = dataclasses.replace(SMOKE_TEST, adapter=adapter, cache_scope=deployment.project_id)
-        pieces = [piece async for piece in client.generate(request)]
-    assert isinstance(pieces[-1], Finish)
+def _checked(
+    plane: ControlPlane, caller: Caller, given: Mapping[str, Any], current_sku: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Fields of a deployment out of what was asked for."""
+    values: dict[str, Any] = {}
+    for name, value in given.items():
+        if name == "model":
+            found = models.resolve(plane, caller, value)
+            values |= {"model": found.name, "base_model": found.base.id}
+        elif name == "sku":
+            values["sku"] = check_sku(value, current_sku)
+        elif name == "replicas":
+            values[name] = check_count(value, most=MAX_REPLICAS, what="The number of replicas", param=name)
+        elif name == "idle_seconds" and value is not None:
+            values[name] = check_count(value, most=MAX_IDLE_SECONDS, what="The idle time in seconds", param=name)
+        elif name == "parity_override" and value is not None:
+            values[name] = {"reason": value, "by": caller.key_id, "at": now()}
+        else:
+            values[name] = value
+    return values
 
 
-def _record(plane: ControlPlane, deployment: Deployment, status: DeploymentStatus, details: str | None) -> None:
+def _require_model(plane: ControlPlane, caller: Caller, deployment: Deployment) -> None:
+    """Looked up again under the write lock: the model may have been deleted since."""
+    if deployment.model != deployment.base_model:
+        try:
+            models.resolve(plane, caller, deployment.model)
+        except FineryError:
+            raise NotFound(f"The model '{deployment.model}' was deleted in this very moment.", param="model") from None
+
+
+def _remove_unused(plane: ControlPlane, deployment: Deployment) -> bool:
+    if plane.admission.active(deployment.project_id, deployment.name):
+        return False
     with plane.database.write() as connection:
-        deployments.set_status(connection, deployment, status, details, now())
+        deployments.remove(connection, deployment.project_id, deployment.name)
+        # Whoever takes the name next must not find what was said to this one.
+        for kind in (Kind.CAPTURE_POLICY, Kind.CAPTURED):
+            records.remove_owned(connection, deployment.project_id, kind, deployment.name)
+    plane.traffic.capture(deployment.project_id, deployment.name, None)
+    plane.admission.forget(deployment.project_id, deployment.name)
+    return True

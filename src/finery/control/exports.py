@@ -5,7 +5,6 @@ interrupted is made anew. It decides nothing about formats: `serving.export` doe
 """
 
 import asyncio
-import itertools
 import json
 import logging
 import shutil
@@ -13,7 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any, get_args
 
-from finery.control import models
+from finery.control import certificates, models
+from finery.control.inference import is_full
 from finery.control.models import ResolvedModel
 from finery.control.plane import ControlPlane, now
 from finery.core.access import Caller, Project
@@ -21,11 +21,9 @@ from finery.core.errors import Conflict, FineryError, InvalidRequest, NotFound
 from finery.core.ids import new_id
 from finery.core.models import TunedModel
 from finery.core.records import Kind, Record
-from finery.data.rows import iterate
 from finery.modeling import manifests
 from finery.serving.export_order import FILES, OUTCOME_FILE, ExportOrder, Format, Quantization
-from finery.serving.parity import Conversation
-from finery.storage import jobs, records
+from finery.storage import records
 from finery.storage.pages import Cursor, Page
 
 log = logging.getLogger(__name__)
@@ -38,10 +36,6 @@ QUESTIONS = 16
 """Conversations whose answers are compared."""
 
 _LOG_FILE = "export.log"
-_ANY_QUESTIONS: list[Conversation] = [
-    [{"role": "user", "content": text}]
-    for text in ("Hello", "What can you help me with?", "Write one sentence about iron.", "Name three colours.")
-]
 
 
 def create(
@@ -63,7 +57,7 @@ def create(
             f"{quantization!r} is no quantization; use one of {', '.join(QUANTIZATIONS)}.", param="quantization"
         )
     found = models.resolve(plane, caller, model)
-    if form == "adapter" and (found.tuned is None or _whole(found.tuned)):
+    if form == "adapter" and (found.tuned is None or is_full(found.tuned)):
         raise InvalidRequest(f"{model} has no adapter: export it as merged or gguf.", param="format")
     if form != "adapter" and found.tuned is not None and _task(found.tuned) not in ("chat", "completion"):
         raise InvalidRequest(
@@ -172,8 +166,8 @@ async def _order(plane: ControlPlane, record: Record) -> ExportOrder:
         quantization=record.body["quantization"],
         base_folder=str(found.base.folder),
         tuned_folder=str(folder) if folder else None,
-        whole=found.tuned is not None and _whole(found.tuned),
-        questions=await asyncio.to_thread(_questions, plane, found.tuned),
+        whole=found.tuned is not None and is_full(found.tuned),
+        questions=await asyncio.to_thread(certificates.held_out, plane, found.tuned, QUESTIONS),
         override=record.body["override"],
         facts=_facts(found),
     )
@@ -223,30 +217,6 @@ def _listed(files: Path) -> list[dict[str, Any]]:
     ]
 
 
-def _questions(plane: ControlPlane, tuned: TunedModel | None) -> list[Conversation]:
-    """Held-out conversations: of the rows that the model was validated on, else of those it was trained on."""
-    if tuned is None:
-        return _ANY_QUESTIONS
-    with plane.database.read() as connection:
-        job = jobs.get(connection, tuned.project_id, tuned.job_id)
-    for part in ("validation", "training"):
-        data = job.data.get(part) if job else None
-        if data and plane.blobs.has(data["sha256"]):
-            with plane.blobs.as_path(data["sha256"]) as path:
-                asked = (_asked(row) for _, row in iterate(path))
-                found = list(itertools.islice((one for one in asked if one), QUESTIONS))
-            if found:
-                return found
-    return _ANY_QUESTIONS
-
-
-def _asked(row: dict[str, Any]) -> Conversation:
-    messages = list(row.get("messages") or (row.get("input") or {}).get("messages") or [])
-    while messages and messages[-1].get("role") == "assistant":
-        messages.pop()
-    return messages
-
-
 def _facts(found: ResolvedModel) -> dict[str, Any]:
     base, tuned = found.base, found.tuned
     return {
@@ -258,10 +228,6 @@ def _facts(found: ResolvedModel) -> dict[str, Any]:
         "step": tuned.step if tuned else None,
         "context": f"{base.context_tokens} tokens",
     }
-
-
-def _whole(tuned: TunedModel) -> bool:
-    return tuned.manifest.get("method") == "full"
 
 
 def _task(tuned: TunedModel) -> str:

@@ -1,5 +1,6 @@
-"""Which inference servers run, and with which adapters. One server per base model; it is started when somebody asks,
-started again when it died, and stopped when nobody has asked for a while. Knows no request and no policy.
+"""Which inference servers run, and with which adapters. One server per base model, engine and replica; it is started
+when somebody asks, started again with its adapters when it died, and stopped when nobody has asked for a while. Knows
+no request and no policy.
 """
 
 import asyncio
@@ -8,7 +9,7 @@ import hashlib
 import logging
 import shutil
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from finery.modeling import manifests
 from finery.modeling.sources import LocalModel
 from finery.serving.config import ServerConfig
 from finery.serving.process import InferenceProcess
+from finery.serving.protocol import OUT_OF_MEMORY
 from finery.serving.remote import InferenceClient
 from finery.settings import Settings
 from finery.storage.blobs import BlobStore
@@ -28,18 +30,38 @@ START_SECONDS = 120.0
 """Longest start: the first one of a model also writes its GGUF file."""
 
 
+@dataclass(frozen=True, slots=True)
+class ServerKey:
+    """What tells one server from another."""
+
+    model: str
+    """A base model, or a tuned one that has all its weights."""
+    engine: str
+    replica: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """How much of a model's serving deployments need."""
+
+    replicas: int
+    idle_seconds: float
+    """Infinite: it stays in memory."""
+
+
 @dataclass(kw_only=True, slots=True)
 class _Server:
-    """One base model's server; `lock` guards starting it and changing its adapters."""
+    """One server of a model; `starting` guards its process, `loading` its adapters."""
 
     model_folder: Path
-    engine: str
     process: InferenceProcess | None = None
     client: InferenceClient | None = None
-    adapters: set[str] = field(default_factory=set)
+    adapters: dict[str, Path] = field(default_factory=dict)
+    """Names and folders; those of a server that died are loaded again with the next one."""
     active: int = 0
     used_at: float = 0.0
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    starting: asyncio.Lock = field(default_factory=asyncio.Lock)
+    loading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def alive(self) -> bool:
@@ -52,76 +74,133 @@ class InferencePool:
     def __init__(self, settings: Settings, blobs: BlobStore) -> None:
         self._settings = settings
         self._blobs = blobs
-        self._servers: dict[str, _Server] = {}
+        self._servers: dict[ServerKey, _Server] = {}
+        self.reference = asyncio.Semaphore(1)
+        """Held while a reference model is in memory: one at a time."""
 
     @contextlib.asynccontextmanager
     async def use(
-        self, base: LocalModel, tuned: TunedModel | None, *, engine: str = "llamacpp"
+        self, base: LocalModel, tuned: TunedModel | None, *, engine: str = "llamacpp", replicas: int = 1
     ) -> AsyncIterator[tuple[InferenceClient, str | None]]:
         """A server with the model loaded in an engine, and its adapter's name there, for as long as the block lasts.
+
+        Of several replicas it is the least busy one.
 
         Raises:
             Unavailable: the server doesn't start.
             CorruptArtifact: the adapter's files aren't what was trained.
         """
+        keys = [ServerKey(_served_model(base, tuned), engine, replica) for replica in range(replicas)]
+        key = min(keys, key=lambda key: (self._active(key), key.replica))
+        async with self.use_replica(base, tuned, engine=engine, replica=key.replica) as found:
+            yield found
+
+    @contextlib.asynccontextmanager
+    async def use_replica(
+        self, base: LocalModel, tuned: TunedModel | None, *, engine: str, replica: int
+    ) -> AsyncIterator[tuple[InferenceClient, str | None]]:
+        """As `use`, with one replica in particular."""
         _require_words(base, tuned)
-        server, adapter = await self._ready(base, tuned, engine)
+        key = ServerKey(_served_model(base, tuned), engine, replica)
+        folder = await self.materialise(tuned) if tuned else base.folder
+        whole = tuned is None or is_full(tuned)
+        server = self._servers.setdefault(key, _Server(model_folder=folder if whole else base.folder))
         server.active += 1
         try:
-            assert server.client is not None
-            yield server.client, adapter
+            adapter = None if tuned is None or whole else tuned.name
+            with _said_plainly(tuned.name if tuned else base.id):
+                client = await self._ready(key, server, adapter, folder)
+            yield client, adapter
         finally:
             server.active -= 1
             server.used_at = time.monotonic()
 
-    async def stop_idle(self, keep: set[str]) -> None:
-        """Stop servers that nobody used for a while, but for those of the base models in `keep`."""
-        for name, server in list(self._servers.items()):
-            if name in keep:
-                continue
+    def ready_replicas(self, model: str, engine: str, replicas: int) -> int:
+        """How many of a model's first servers run."""
+        servers = (self._servers.get(ServerKey(model, engine, replica)) for replica in range(replicas))
+        return sum(server is not None and server.alive for server in servers)
+
+    async def stop_idle(self, needs: Mapping[tuple[str, str], Need]) -> None:
+        """Stop servers that nobody used for a while; how long that is, `needs` says by model and engine."""
+        for key, server in list(self._servers.items()):
+            need = needs.get((key.model, key.engine))
+            wanted = need is not None and key.replica < need.replicas
+            patience = need.idle_seconds if need is not None and wanted else self._settings.idle_seconds
             # Looked at under the lock: a server that is just being started isn't idle.
-            async with server.lock:
+            async with server.starting:
                 idle = time.monotonic() - server.used_at
-                if server.alive and not server.active and idle > self._settings.idle_seconds:
-                    log.info("stopping the idle inference server of %s", name)
+                if server.alive and not server.active and idle > patience:
+                    log.info("stopping the idle inference server of %s", key.model)
                     await self._stop(server)
 
     async def close(self) -> None:
         """Stop every server."""
         await asyncio.gather(*(self._stop(server) for server in self._servers.values()))
 
-    async def _ready(self, base: LocalModel, tuned: TunedModel | None, engine: str) -> tuple[_Server, str | None]:
-        full = tuned is not None and tuned.manifest.get("method") == "full"
-        name = tuned.name if tuned is not None and full else base.id
-        folder = await self.materialise(tuned) if tuned else base.folder
-        if engine != "llamacpp":
-            name = f"{name}#{engine}"
-        server = self._servers.setdefault(name, _Server(model_folder=folder if full else base.folder, engine=engine))
-        adapter = None if tuned is None or full else tuned.name
-        with _said_plainly(tuned.name if tuned else base.id):
-            async with server.lock:
-                if not server.alive:
-                    await self._start(name, server)
-                assert server.client is not None
-                if adapter is not None and adapter not in server.adapters:
-                    await server.client.put_adapter(adapter, folder)
-                    server.adapters.add(adapter)
-        return server, adapter
+    def _active(self, key: ServerKey) -> int:
+        return self._servers[key].active if key in self._servers else 0
 
-    async def _start(self, name: str, server: _Server) -> None:
+    async def _ready(self, key: ServerKey, server: _Server, adapter: str | None, folder: Path) -> InferenceClient:
+        """The server's client, the adapter loaded; a server that dies under it is started again, once."""
+        for last in (False, True):
+            client = await self._running(key, server)
+            try:
+                if adapter is not None:
+                    await self._load(server, client, adapter, folder)
+            except Unavailable:
+                if last or server.alive:
+                    raise
+                continue
+            return client
+        raise AssertionError("the second attempt returns or raises")
+
+    async def _running(self, key: ServerKey, server: _Server) -> InferenceClient:
+        if server.alive and server.client is not None:
+            return server.client
+        async with server.starting:
+            if not server.alive or server.client is None:
+                await self._start(key, server)
+            assert server.client is not None
+            return server.client
+
+    async def _load(self, server: _Server, client: InferenceClient, name: str, folder: Path) -> None:
+        """Load an adapter; requests for others go on meanwhile."""
+        if name in server.adapters:
+            return
+        async with server.loading:
+            if name not in server.adapters:
+                await client.put_adapter(name, folder)
+                server.adapters[name] = folder
+
+    async def _start(self, key: ServerKey, server: _Server) -> None:
         await self._stop(server)
-        folder = self._settings.home / "inference" / _digest(name)
+        adapters = {name: folder for name, folder in server.adapters.items() if folder.is_dir()}
+        try:
+            await self._launch(key, server, adapters)
+        except (InvalidRequest, CorruptArtifact) as error:
+            if not adapters:
+                raise
+            # One adapter that has gone bad must not keep all others from answering.
+            log.warning("%s starts without its adapters: %s", key.model, error.message)
+            await self._launch(key, server, {})
+
+    async def _launch(self, key: ServerKey, server: _Server, adapters: dict[str, Path]) -> None:
         config = ServerConfig(
             model_folder=str(server.model_folder),
-            engine=server.engine,
+            engine=key.engine,
+            adapters={name: str(folder) for name, folder in adapters.items()},
             slots=self._settings.inference_slots,
             context_tokens=self._settings.inference_context,
         )
-        log.info("starting the inference server of %s", name)
-        server.process = await asyncio.to_thread(InferenceProcess.start, folder, config)
-        server.client = await server.process.wait_ready(START_SECONDS)
-        server.adapters.clear()
-        server.used_at = time.monotonic()
+        log.info("starting the inference server of %s", key.model)
+        folder = self._settings.home / "inference" / _digest(f"{key.model}#{key.engine}#{key.replica}")
+        process = await asyncio.to_thread(InferenceProcess.start, folder, config)
+        try:
+            server.client = await process.wait_ready(START_SECONDS)
+        except BaseException:
+            await process.stop()
+            raise
+        server.process, server.adapters, server.used_at = process, adapters, time.monotonic()
 
     async def _stop(self, server: _Server) -> None:
         if server.client is not None:
@@ -153,6 +232,15 @@ class InferencePool:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
+def is_full(tuned: TunedModel) -> bool:
+    """Whether a tuned model has weights of its own, in place of an adapter."""
+    return tuned.manifest.get("method") == "full"
+
+
+def _served_model(base: LocalModel, tuned: TunedModel | None) -> str:
+    return tuned.name if tuned is not None and is_full(tuned) else base.id
+
+
 def _require_words(base: LocalModel, tuned: TunedModel | None) -> None:
     task = tuned.manifest.get("task", "chat") if tuned else "chat"
     if task not in ("chat", "completion"):
@@ -171,6 +259,8 @@ def _said_plainly(model: str) -> Iterator[None]:
     except (InvalidRequest, CorruptArtifact):
         raise
     except FineryError as error:
+        if error.code == OUT_OF_MEMORY:
+            raise
         log.error("loading %s: %s", model, error.message)
         raise Unavailable(f"The model '{model}' could not be loaded. The server's log says why.") from error
 

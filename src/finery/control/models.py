@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from finery.control.plane import ControlPlane
 from finery.core.access import Caller
+from finery.core.deployments import Deployment
 from finery.core.errors import Conflict, InvalidRequest, NotFound, UnknownModel
 from finery.core.models import TunedModel
 from finery.modeling import sources
@@ -19,24 +20,27 @@ class ResolvedModel:
     name: str
     base: LocalModel
     tuned: TunedModel | None
+    deployment: Deployment | None = None
+    """The deployment under whose name it was asked for."""
 
 
 def resolve(plane: ControlPlane, caller: Caller, name: str, *, param: str | None = "model") -> ResolvedModel:
-    """The model of that name.
+    """The model of that name; a checkpoint may be named by its id (`ftckpt_…`) too.
 
     Raises:
         UnknownModel: none of that name for this caller; says how to get it where the catalog has it.
     """
     with plane.database.read() as connection:
-        tuned = models.get(connection, caller.project.id, name)
+        full_name = models.name_of_checkpoint(connection, name) or name
+        tuned = models.get(connection, caller.project.id, full_name)
         if tuned is None:
-            permission = records.find_permission(connection, name, caller.project.id)
-            tuned = models.get(connection, permission.project_id, name) if permission else None
+            permission = records.find_permission(connection, full_name, caller.project.id)
+            tuned = models.get(connection, permission.project_id, full_name) if permission else None
     base_name = tuned.base_model if tuned else name
     base = find_base(plane, base_name)
     if base is None:
         raise UnknownModel(_how_to_get(plane, base_name), param=param)
-    return ResolvedModel(name=name, base=base, tuned=tuned)
+    return ResolvedModel(name=tuned.name if tuned else name, base=base, tuned=tuned)
 
 
 def find_base(plane: ControlPlane, name: str) -> LocalModel | None:
@@ -80,11 +84,19 @@ def delete(plane: ControlPlane, caller: Caller, name: str) -> None:
     with plane.database.write() as connection:
         if models.get(connection, caller.project.id, name) is None:
             raise NotFound(f"The model '{name}' does not exist.", code="model_not_found", param="model")
-        used_by = deployments.list_of_model(connection, caller.project.id, name)
-        if used_by:
-            names = ", ".join(deployment.name for deployment in used_by)
-            raise Conflict(f"The model '{name}' is deployed as: {names}. Delete the deployment first.")
+        _require_undeployed(name, caller.project.id, deployments.list_of_model(connection, name))
         models.remove(connection, caller.project.id, name)
+
+
+def _require_undeployed(name: str, project_id: str, used_by: list[Deployment]) -> None:
+    own = sorted(deployment.name for deployment in used_by if deployment.project_id == project_id)
+    if own:
+        raise Conflict(f"The model '{name}' is deployed as: {', '.join(own)}. Delete the deployment first.")
+    if used_by:
+        raise Conflict(
+            f"A checkpoint of the model '{name}' is deployed in another project that was given permission. Its "
+            "deployment has to be deleted there first."
+        )
 
 
 def _how_to_get(plane: ControlPlane, name: str) -> str:

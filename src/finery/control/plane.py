@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass, field
 
+from finery.control.admission import Admission
 from finery.control.inference import InferencePool
 from finery.control.traffic import Traffic
 from finery.settings import Settings
@@ -18,6 +19,7 @@ class ControlPlane:
     database: Database
     blobs: BlobStore
     inference: InferencePool
+    admission: Admission
     worker_digest: str
     """SHA-256 of the secret that workers show."""
     traffic: Traffic = field(default_factory=Traffic)

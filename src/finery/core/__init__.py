@@ -7,7 +7,8 @@ files             an uploaded file and its states
 jobs              a fine-tuning job and the one table of its legal transitions
 hyperparameters   every knob of a job in one table; "auto" → numbers
 models            tuned models and checkpoints
-deployments       a deployment and its states
+deployments       a deployment, its states, and what it may be asked to be
+limits            requests and tokens a minute, by token buckets
 records           objects kept as they were told: uploads, batches, stored answers, webhooks
 traffic           what is remembered of answers that ended
 capture           what of a deployment's traffic is kept

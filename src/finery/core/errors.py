@@ -88,9 +88,15 @@ class TooLarge(FineryError):
 
 
 class RateLimited(FineryError):
-    """Try again later."""
+    """Try again later, best after `retry_after_seconds`."""
 
     code = "rate_limit_exceeded"
+
+    def __init__(
+        self, message: str, *, code: str | None = None, param: str | None = None, retry_after_seconds: float = 2.0
+    ) -> None:
+        super().__init__(message, code=code, param=param)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class ContentFiltered(FineryError):

@@ -267,17 +267,26 @@ class Deployments:
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
 
-    def create(self, name: str, model: str, *, sku: Json | None = None, policy: str | None = None) -> Json:
-        """Make a model ready to answer under a name; it starts in the state `Creating`."""
-        body = {"name": name, "model": model, "sku": sku, "policy": policy}
+    def create(self, name: str, model: str, **options: Any) -> Json:
+        """Make a model ready to answer under a name; it starts in the state `Creating`.
+
+        `options` are the other fields of a deployment (sku, policy, engine, replicas, idle_seconds, parity_override);
+        those that are None are left out.
+        """
+        body = {"name": name, "model": model, **options}
         kept = {key: value for key, value in body.items() if value is not None}
         return self._wire.call("POST", "/finery/v1/deployments", json=kept)
 
+    def update(self, name: str, **changes: Any) -> Json:
+        """Change a deployment; it goes on as it is until the change has been proven (`wait`)."""
+        return self._wire.call("PATCH", f"/finery/v1/deployments/{_part(name)}", json=changes)
+
     def wait(self, name: str, *, poll_seconds: float = 0.3) -> Json:
-        """The deployment, once it is made: its status is `Succeeded` or `Failed`."""
+        """The deployment, once it is made or changed: its status, or that of its `update`, is `Creating` no more."""
         while True:
             deployment = self.retrieve(name)
-            if deployment.get("status") != "Creating":
+            update = deployment.get("update") or {}
+            if deployment.get("status") != "Creating" and update.get("status") != "Creating":
                 return deployment
             time.sleep(poll_seconds)
 

@@ -132,7 +132,7 @@ async def _certify(
                 adapter=next(iter(config.adapters), None),
                 model_folder=base,
                 adapter_folder=adapter,
-                conversations=order.questions,
+                questions=order.questions,
                 limits=LIMITS.get(order.quantization) if order.format == "gguf" else None,
             )
     finally:

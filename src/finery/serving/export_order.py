@@ -30,8 +30,8 @@ class ExportOrder:
     """An adapter in PEFT's format, or a whole model; None: the base itself is exported."""
     whole: bool
     """The tuned folder has all weights."""
-    questions: list[list[dict[str, Any]]]
-    """Conversations to compare answers on."""
+    questions: list[dict[str, Any]]
+    """To compare answers on (`parity.Question`)."""
     override: bool
     """Keep the export also where it answers differently; the certificate tells."""
     facts: dict[str, Any]

@@ -4,7 +4,7 @@
 
 The served model answers greedily, as any caller would be answered, through its own chat template, quantisation and
 adapter. The reference (transformers in fp32, the adapter beside the weights, in a child process) then reads the same
-conversations, cut into tokens by the base model's template, followed by the served answers, and says at every place
+questions, cut into tokens by the base model's template, followed by the served answers, and says at every place
 what it would have chosen. It starts and judges nothing else; whether a failed certificate stops a deployment is for
 the control plane to decide.
 """
@@ -33,7 +33,8 @@ TOP = 20
 
 REFERENCE_MODULE = "finery.serving.parity_reference"
 
-Conversation = list[dict[str, Any]]
+Question = dict[str, Any]
+"""What is asked, by fields of `GenerateRequest`: `messages` and perhaps `tools`, or `prompt`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,26 +114,26 @@ async def certify(
     adapter: str | None,
     model_folder: Path,
     adapter_folder: Path | None,
-    conversations: Sequence[Conversation],
+    questions: Sequence[Question],
     max_tokens: int = 32,
     limits: Limits | None = None,
 ) -> Certificate:
     """Compare what `client` serves under `adapter` with the base in `model_folder` and the adapter in `adapter_folder`.
 
-    Raises Unavailable when either side fails, InvalidRequest without conversations.
+    Raises Unavailable when either side fails, InvalidRequest without questions.
     """
-    if not conversations:
-        raise InvalidRequest("A parity certificate needs at least one conversation.")
+    if not questions:
+        raise InvalidRequest("A parity certificate needs at least one question.")
     began = time.monotonic()
-    answers = [await _ask(client, adapter, conversation, max_tokens) for conversation in conversations]
+    answers = [await _ask(client, adapter, question, max_tokens) for question in questions]
     told = await ask_reference(
         {
             "model_folder": str(model_folder),
             "adapter_folder": None if adapter_folder is None else str(adapter_folder),
             "top": TOP,
             "cases": [
-                {"messages": conversation, "answer": [token.id for token in answer.tokens]}
-                for conversation, answer in zip(conversations, answers, strict=True)
+                {"question": question, "answer": [token.id for token in answer.tokens]}
+                for question, answer in zip(questions, answers, strict=True)
             ],
         }
     )
@@ -141,10 +142,21 @@ async def certify(
     return _judge(answers, told["cases"], limits or Limits(), time.monotonic() - began)
 
 
-async def _ask(client: InferenceClient, adapter: str | None, conversation: Conversation, max_tokens: int) -> _Answer:
-    request = GenerateRequest(
-        messages=conversation, adapter=adapter, temperature=0.0, max_tokens=max_tokens, logprobs=TOP
-    )
+def question_of(row: dict[str, Any]) -> Question | None:
+    """What a row of training data asks, its last answer left out; None where that is nothing."""
+    given = row.get("input") if "input" in row else row
+    if not isinstance(given, dict):
+        return None
+    messages = list(given.get("messages") or [])
+    while messages and messages[-1].get("role") == "assistant":
+        messages.pop()
+    if messages:
+        return {"messages": messages, "tools": given.get("tools")}
+    return {"prompt": given["prompt"]} if given.get("prompt") else None
+
+
+async def _ask(client: InferenceClient, adapter: str | None, question: Question, max_tokens: int) -> _Answer:
+    request = GenerateRequest(**question, adapter=adapter, temperature=0.0, max_tokens=max_tokens, logprobs=TOP)
     tokens: list[AnswerToken] = []
     ended = False
     async for part in client.generate(request):
@@ -273,7 +285,8 @@ def _share(values: Sequence[bool]) -> float:
 
 async def _certify_folder(arguments: argparse.Namespace) -> Certificate:
     lines = Path(arguments.prompts).read_text(encoding="utf-8").splitlines()
-    conversations = [_asked(json.loads(line)["messages"]) for line in lines if line.strip()][: arguments.limit]
+    rows = (json.loads(line) for line in lines if line.strip())
+    questions = [question for row in rows if (question := question_of(row))][: arguments.limit]
     adapters = {} if arguments.adapter is None else {"adapter": arguments.adapter}
     config = ServerConfig(model_folder=arguments.model, engine=arguments.engine, adapters=adapters)
     with tempfile.TemporaryDirectory() as folder:
@@ -285,16 +298,11 @@ async def _certify_folder(arguments: argparse.Namespace) -> Certificate:
                     adapter="adapter" if adapters else None,
                     model_folder=Path(arguments.model),
                     adapter_folder=None if arguments.adapter is None else Path(arguments.adapter),
-                    conversations=conversations,
+                    questions=questions,
                     max_tokens=arguments.max_tokens,
                 )
         finally:
             await process.stop()
-
-
-def _asked(messages: Conversation) -> Conversation:
-    """The conversation up to the answer: a training row ends with what the assistant said."""
-    return messages[:-1] if messages[-1]["role"] == "assistant" else messages
 
 
 def main() -> None:

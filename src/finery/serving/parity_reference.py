@@ -2,13 +2,14 @@
 
     python -m finery.serving.parity_reference < order.json
 
-Started by `parity`. For each case it cuts the conversation into tokens with the base model's own template, reads the
+Started by `parity`. For each case it cuts the question into tokens with the base model's own template, reads the
 served answer after it in one pass, and tells for every place, the one after the answer included, its likeliest tokens
 and the log-probability of the token that was served.
 """
 
 import asyncio
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from finery.serving.answers import Answers
 from finery.serving.config import ServerConfig
 from finery.serving.engines.torch import TorchEngine
 from finery.serving.protocol import AnswerToken, GenerateRequest, error_json
+
+_NICE = 10
+"""Whoever is being answered goes first."""
 
 
 async def answer(order: dict[str, Any]) -> dict[str, Any]:
@@ -31,6 +35,7 @@ async def answer(order: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     """Entry point; see the module's docstring."""
+    os.nice(_NICE)
     print(json.dumps(asyncio.run(answer(json.loads(sys.stdin.read())))))  # noqa: T201 - the parent reads this line
 
 
@@ -48,7 +53,7 @@ async def _read_cases(order: dict[str, Any]) -> list[dict[str, Any]]:
 async def _read_case(
     answers: Answers, case: dict[str, Any], adapter: str | None, top: int, ends: set[int]
 ) -> dict[str, Any]:
-    prompt = answers.encode(GenerateRequest(messages=case["messages"]))
+    prompt = answers.encode(GenerateRequest(**case["question"]))
     # An end after the answer: what is told of its place holds whether or not the served answer ended there.
     tokens = [*prompt, *case["answer"], min(ends)]
     places = await answers.score(tokens, adapter=adapter, top=top, start=len(prompt))

@@ -17,6 +17,9 @@ TOKEN_VARIABLE = "FINERY_INFERENCE_TOKEN"  # noqa: S105 - the name of a variable
 MAX_LOGPROBS = 20
 """Most alternatives a position can show, as in OpenAI's API."""
 
+OUT_OF_MEMORY = "out_of_memory"
+"""Code of the Unavailable that says that a model or an adapter found no room."""
+
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 FinishReason = Literal["stop", "length", "tool_calls"]

@@ -35,33 +35,37 @@ def list_in(connection: Connection, *statuses: DeploymentStatus) -> list[Deploym
     return [_deployment(row) for row in connection.execute(query)]
 
 
-def list_of_model(connection: Connection, project_id: str, model: str) -> list[Deployment]:
-    """A project's deployments of a model or of one of its checkpoints."""
+def list_unproven(connection: Connection) -> list[Deployment]:
+    """Deployments of all projects that are being created or changed, oldest first."""
     query = select(*_COLUMNS).where(
-        deployments.c.project_id == project_id,
-        (deployments.c.model == model) | deployments.c.model.startswith(f"{model}:ckpt-step-", autoescape=True),
+        (deployments.c.status == DeploymentStatus.CREATING)
+        | ((deployments.c.status == DeploymentStatus.SUCCEEDED) & deployments.c["update"].is_not(None))
     )
-    return [_deployment(row) for row in connection.execute(query)]
+    found = [_deployment(row) for row in connection.execute(query.order_by(deployments.c.position))]
+    return [one for one in found if one.status == DeploymentStatus.CREATING or one.updating]
 
 
-def set_status(
-    connection: Connection, deployment: Deployment, status: DeploymentStatus, details: str | None, now: int
-) -> bool:
-    """Move a deployment on; False where it is no longer as it was read."""
-    return change(connection, deployment, status=status, status_details=details, updated_at=now)
+def list_of_model(connection: Connection, model: str) -> list[Deployment]:
+    """Deployments of a model or of one of its checkpoints, in all projects, and those that are being changed to it."""
+
+    def uses(name: str) -> bool:
+        return name == model or name.startswith(f"{model}:ckpt-step-")
+
+    found = list_in(connection, *DeploymentStatus)
+    return [one for one in found if uses(one.model) or (one.updating and uses(one.wanted.model))]
 
 
 def change(connection: Connection, deployment: Deployment, **values: Any) -> bool:
-    """Set columns; False where the deployment is no longer in the state, or of the model, that it was read with."""
+    """Set fields of a deployment; False where it was changed or removed since it was read."""
     statement = (
         update(deployments)
         .where(
             deployments.c.project_id == deployment.project_id,
             deployments.c.name == deployment.name,
             deployments.c.status == deployment.status,
-            deployments.c.model == deployment.model,
+            deployments.c.revision == deployment.revision,
         )
-        .values(**values)
+        .values(values)
     )
     return connection.execute(statement).rowcount == 1
 

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, insert, select
 
 from finery.core.models import TunedModel
-from finery.storage.schema import models
+from finery.storage.schema import checkpoints, models
 
 _COLUMNS = [models.c[field.name] for field in dataclasses.fields(TunedModel)]
 
@@ -23,6 +23,15 @@ def get(connection: Connection, project_id: str, name: str) -> TunedModel | None
     query = select(*_COLUMNS).where(models.c.project_id == project_id, models.c.name == name)
     row = connection.execute(query).one_or_none()
     return _model(row) if row else None
+
+
+def name_of_checkpoint(connection: Connection, checkpoint_id: str) -> str | None:
+    """The model name of a checkpoint, by its id; whose it is tells `get`."""
+    if not checkpoint_id.startswith("ftckpt_"):
+        return None
+    return connection.execute(
+        select(checkpoints.c.model_name).where(checkpoints.c.id == checkpoint_id)
+    ).scalar_one_or_none()
 
 
 def list_final(connection: Connection, project_id: str) -> list[TunedModel]:

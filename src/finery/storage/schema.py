@@ -158,10 +158,18 @@ deployments = Table(
     Column("status_details", Text),
     Column("sku", JSON, nullable=False),
     Column("policy", String(64)),
+    Column("engine", String(40), nullable=False),
+    Column("replicas", Integer, nullable=False),
+    Column("idle_seconds", Integer),
+    Column("revision", String(40), nullable=False),
+    Column("update", JSON(none_as_null=True)),
+    Column("certificate", JSON(none_as_null=True)),
+    Column("parity_override", JSON(none_as_null=True)),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
     UniqueConstraint("project_id", "name"),
     Index(None, "project_id", "model"),
+    Index(None, "status"),
 )
 
 records = Table(

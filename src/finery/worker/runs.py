@@ -15,6 +15,7 @@ from typing import Any
 
 from finery.core.errors import CorruptArtifact, Fenced, Unavailable
 from finery.modeling import manifests
+from finery.modeling.sources import FACTS_FILE
 from finery.training.spec import Event, RunSpec
 from finery.worker.client import WorkerClient
 from finery.worker.trainer import Trainer
@@ -188,7 +189,14 @@ class Run:
             sha256 = manifests.sha256_of(path)
             self._client.upload(self._lease.job_id, self._lease.epoch, sha256, path)
             files[name] = {"sha256": sha256, "bytes": path.stat().st_size}
-        return {"method": self._spec.method, "task": self._spec.task, "files": files}
+        base = manifests.read_manifest(Path(self._spec.model_folder), name=FACTS_FILE)
+        return {
+            "method": self._spec.method,
+            "task": self._spec.task,
+            "files": files,
+            # What it was trained on, so that another template under the same name is found out.
+            "base_files": {name: fact.sha256 for name, fact in base.files.items()},
+        }
 
     def _tell(self, what: str, **body: Any) -> dict[str, Any]:
         return self._client.tell(self._lease.job_id, what, epoch=self._lease.epoch, **body)

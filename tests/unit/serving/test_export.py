@@ -39,7 +39,7 @@ def make_order(tiny_models: dict[str, Path], tiny_adapters: dict[str, list[Path]
             "base_folder": str(tiny_models["llama"]),
             "tuned_folder": str(tiny_adapters["llama"][0]),
             "whole": False,
-            "questions": QUESTIONS,
+            "questions": [{"messages": question} for question in QUESTIONS],
             "override": False,
             "facts": {"base model": "llama", "revision": None},
         }

@@ -20,7 +20,9 @@ from finery.serving.parity import Certificate, certify
 from finery.serving.process import InferenceProcess
 from finery.serving.protocol import AnswerToken, TopLogprob
 
-CONVERSATIONS = [[{"role": "user", "content": f"What does the smith do with iron number {i}?"}] for i in range(6)]
+QUESTIONS = [
+    {"messages": [{"role": "user", "content": f"What does the smith do with iron number {i}?"}]} for i in range(6)
+]
 ASK_IN_A_PROCESS = parity.ask_reference
 
 
@@ -51,7 +53,7 @@ def compare(
                 adapter=served_as,
                 model_folder=model,
                 adapter_folder=adapter,
-                conversations=CONVERSATIONS,
+                questions=QUESTIONS,
                 max_tokens=max_tokens,
             )
 
@@ -163,7 +165,7 @@ def test_the_command_gives_a_certificate_and_a_status(
 ) -> None:
     prompts = tmp_path / "prompts.jsonl"
     answer = {"role": "assistant", "content": "It grows hot."}
-    prompts.write_text("\n".join(json.dumps({"messages": [*one, answer]}) for one in CONVERSATIONS[:2]))
+    prompts.write_text("\n".join(json.dumps({"messages": [*one["messages"], answer]}) for one in QUESTIONS[:2]))
     command = [sys.executable, "-m", "finery.serving.parity", str(tiny_models["llama"]), str(prompts)]
     options = ["--adapter", str(tiny_adapters["llama"][0]), "--max-tokens", "4", "--out", str(tmp_path / "out.json")]
     assert subprocess.run([*command, *options], check=False).returncode == 0

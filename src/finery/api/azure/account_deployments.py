@@ -38,11 +38,17 @@ class Properties(BaseModel):
     policy: Annotated[str | None, Field(alias="raiPolicyName", max_length=64)] = None
 
 
+class ArmSku(Sku):
+    """As Finery's; ARM's further fields (tier, size, family) say nothing here."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
 class PutDeployment(BaseModel):
     """The body of a deployment."""
 
     model_config = ConfigDict(extra="ignore")
-    sku: Sku | None = None
+    sku: ArmSku | None = None
     properties: Properties
 
 
@@ -50,7 +56,7 @@ class PatchDeployment(BaseModel):
     """What may be changed of a deployment by itself."""
 
     model_config = ConfigDict(extra="ignore")
-    sku: Sku
+    sku: ArmSku
 
 
 @router.get("")
@@ -110,13 +116,14 @@ def _deployment(account: Account, record: Deployment) -> Wire:
         "etag": f'"{record.updated_at}"',
         "systemData": arm.system_data(record.created_at, record.updated_at),
         "properties": {
-            "provisioningState": record.status.value,
+            "provisioningState": record.provisioning_state.value,
             "model": {"format": "OpenAI", "name": record.model, "version": "1"},
             "raiPolicyName": record.policy,
             "capabilities": {"chatCompletion": "true", "completion": "true", "embeddings": "true"},
             "currentCapacity": record.sku["capacity"],
         },
     }
-    if record.status == DeploymentStatus.FAILED:
-        resource["error"] = {"code": "DeploymentFailed", "message": record.status_details or "The deployment failed."}
+    if record.provisioning_state == DeploymentStatus.FAILED:
+        reason = record.provisioning_details or "The deployment failed."
+        resource["error"] = {"code": "DeploymentFailed", "message": reason}
     return resource

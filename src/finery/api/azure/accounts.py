@@ -8,10 +8,10 @@ from finery.api.azure import arm, errors, versions
 from finery.api.azure.arm import Account, OfAccount, Wire
 from finery.api.azure.inference import publisher_of
 from finery.api.context import AsCaller, Plane, secret_of
-from finery.api.finery.deployments import MAX_CAPACITY
 from finery.control import deployments, models
 from finery.control.plane import ControlPlane
 from finery.core.access import Caller
+from finery.core.deployments import MAX_CAPACITY
 from finery.core.errors import NotFound
 
 router = APIRouter(tags=["azure"], dependencies=[Depends(versions.check)], responses=errors.DOCUMENTED)

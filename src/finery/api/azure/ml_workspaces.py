@@ -195,6 +195,6 @@ def _endpoint(request: Request, workspace: Workspace, record: Deployment) -> Wir
             "modelSettings": {"modelId": record.model},
             "inferenceEndpoint": {"uri": f"{request.base_url}openai/deployments/{record.name}"},
             "endpointState": ENDPOINT_STATES[record.status],
-            "provisioningState": record.status.value,
+            "provisioningState": record.provisioning_state.value,
         },
     }

@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -18,9 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from finery.core.errors import CorruptArtifact
+from finery.core.errors import CorruptArtifact, Unavailable
 from finery.serving.engines.llamacpp_child import Order
 from finery.serving.engines.llamacpp_completions import Completions
+from finery.serving.protocol import OUT_OF_MEMORY
 from finery.serving.wire import Wire
 
 PREFIX = "llamacpp-"
@@ -177,5 +179,12 @@ async def _wait_ready(process: asyncio.subprocess.Process, order: Order, log: Pa
     line = await process.stdout.readline()
     if line and json.loads(line).get("ready"):
         return
-    reason = json.loads(line)["error"] if line else f"it ended with status {await process.wait()}"
+    status = 0 if line else await process.wait()
+    if status == -signal.SIGKILL:
+        raise Unavailable(
+            f"There was no memory left to load {order.model}: the system ended llama.cpp. Stop another model, or give "
+            "this one fewer slots or a shorter context.",
+            code=OUT_OF_MEMORY,
+        )
+    reason = json.loads(line)["error"] if line else f"it ended with status {status}"
     raise CorruptArtifact(f"llama.cpp can't load {order.model} with its adapters: {reason} Its log is {log}.")
