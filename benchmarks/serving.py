@@ -3,9 +3,10 @@
 All sides serve the same f16 (transformers: fp32) weights with the same threads, answer the same prompts greedily with
 answers of one length, and take turns within a round, so that a slow minute of the machine falls on all; figures are
 medians over rounds. `single` is one stream; `parallel` is 8 at once, against llama.cpp's own HTTP server; `latency` is
-the time to the first token of 8 clients, beside that server's and over the engine's own; `adapters` spreads clients
-over 20 adapters, against all of them on one, on llama.cpp and on torch in bf16; `many` registers 200 adapters. The
-last line is JSON.
+the time to the first token of 8 clients, beside that server's and over the engine's own; `plane` is both once more
+through a whole `finery serve`, by OpenAI's API; `recovery` kills its inference server under load; `adapters` spreads
+clients over 20 adapters, against all of them on one, on llama.cpp and on torch in bf16; `many` registers 200 adapters.
+The last line is JSON.
 """
 
 import argparse
@@ -13,18 +14,21 @@ import asyncio
 import json
 import os
 import random
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 
+from finery.core.errors import Unavailable
 from finery.modeling import sources
 from finery.modeling.adapters import AdapterConfig, write_adapter
 from finery.modeling.architectures import linear_layers
@@ -33,8 +37,9 @@ from finery.serving.config import ServerConfig
 from finery.serving.process import InferenceProcess
 from finery.serving.protocol import Delta, GenerateRequest
 from finery.serving.remote import InferenceClient
+from finery.serving.wire import Wire, lines_of
 
-PARTS = ("single", "parallel", "latency", "adapters", "many")
+PARTS = ("single", "parallel", "latency", "plane", "recovery", "adapters", "many")
 STREAMS = 8
 CONTEXT = 1024
 PROMPT_TOKENS = 32
@@ -162,6 +167,56 @@ class LlamaServer:
         return times
 
 
+class Plane:
+    """Requests to a deployment of a whole `finery serve`, by OpenAI's API."""
+
+    def __init__(self, arguments: argparse.Namespace, home: Path) -> None:
+        model = Path(arguments.model)
+        self._home = home
+        self._endless = {str(token): -100 for token in (0, *sources.load(model).eos_token_ids)}
+        environment = {"FINERY_MODELS": str(model.parent), "FINERY_INFERENCE_CONTEXT": str(CONTEXT)}
+        command = [sys.executable, "-m", "finery.cli", "serve", "--home", str(home), "--port", "0"]
+        self._process = subprocess.Popen(command, env=os.environ | environment, stdout=subprocess.DEVNULL)
+        while not (home / "server.json").exists():
+            time.sleep(0.05)
+        url = json.loads((home / "server.json").read_text())["url"]
+        key = (home / "admin.key").read_text().strip()
+        self._wire = Wire(server="finery serve", key=key, port=int(url.rpartition(":")[2]))
+        self._http = httpx.Client(base_url=url, headers={"authorization": f"Bearer {key}"}, timeout=60)
+
+    def deploy(self, model: str) -> None:
+        body = {"name": "bench", "model": model, "sku": {"capacity": 1_000_000}}
+        self._http.post("/finery/v1/deployments", json=body).raise_for_status()
+        while (status := self._http.get("/finery/v1/deployments/bench").json()["status"]) == "Creating":
+            time.sleep(0.1)
+        assert status == "Succeeded", status
+
+    async def __call__(self, prompt: list[int], tokens: int, adapter: str | None = None) -> list[float]:
+        """When each event came. Raises Unavailable where the answer is an error or broken off."""
+        body = {"model": "bench", "prompt": prompt, "max_tokens": tokens, "temperature": 0, "stream": True}
+        times: list[float] = []
+        ended = False
+        async with (
+            aclosing(self._wire.stream("POST", "/v1/completions", body | {"logit_bias": self._endless})) as stream,
+            aclosing(lines_of(stream)) as lines,
+        ):
+            async for line in lines:
+                if line.startswith(b'data: {"id"'):
+                    times.append(time.perf_counter())
+                ended |= b'"finish_reason":"length"' in line
+        if not ended:
+            raise Unavailable("no whole answer")
+        return times
+
+    def kill_inference_server(self) -> None:
+        [pid_file] = self._home.glob("inference/*/server.pid")
+        os.kill(json.loads(pid_file.read_text())["pid"], signal.SIGKILL)
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.wait()
+
+
 Ask = Callable[..., Awaitable[list[float]]]
 
 
@@ -251,6 +306,59 @@ async def latency(arguments: argparse.Namespace, ask: Finery, prompts: Prompts, 
     return found
 
 
+async def plane(arguments: argparse.Namespace, prompts: Prompts, peer: Peer, whole: Plane) -> Figures:
+    """`parallel` and `latency` through the control plane."""
+    server = LlamaServer(peer.hello["address"])
+    rates: dict[str, list[float]] = {"finery": [], "llamacpp_server": []}
+    firsts: dict[str, list[float]] = {"finery": [], "llamacpp_server": []}
+    for _ in range(arguments.rounds):
+        for name, asked in (("finery", whole), ("llamacpp_server", server)):
+            order = {"clients": STREAMS, "adapters": [None]}
+            rate, _ = await flood(asked, prompts, requests=2 * STREAMS, tokens=arguments.tokens, **order)
+            rates[name].append(rate)
+            _, seconds = await flood(asked, prompts, requests=4 * STREAMS, tokens=16, **order)
+            firsts[name] += seconds
+    middle = {name: statistics.median(values) for name, values in rates.items()}
+    found = {f"plane_{name}_tokens_per_second": rate for name, rate in middle.items()}
+    found["plane_over_llamacpp_server"] = middle["finery"] / middle["llamacpp_server"]
+    for percent in (50, 99):
+        ours, theirs = (float(np.percentile(firsts[name], percent)) * 1000 for name in ("finery", "llamacpp_server"))
+        found |= {f"plane_first_token_p{percent}_ms": ours, f"plane_first_token_p{percent}_ms_llamacpp_server": theirs}
+        found[f"plane_first_token_overhead_p{percent}_ms"] = ours - theirs
+    return found
+
+
+async def recovery(prompts: Prompts, whole: Plane) -> Figures:
+    """kill -9 of the inference server under 8 clients: what failed, and how long until the next whole answer."""
+    answers: list[tuple[float, float]] = []
+    failures: list[Exception] = []
+
+    async def client() -> None:
+        while True:
+            asked = time.perf_counter()
+            try:
+                await whole(prompts.next(), 16)
+                answers.append((asked, time.perf_counter()))
+            except Unavailable as error:
+                failures.append(error)
+
+    clients = [asyncio.create_task(client()) for _ in range(STREAMS)]
+    await asyncio.sleep(3)
+    whole.kill_inference_server()
+    killed = time.perf_counter()
+    while not (after := [ended for asked, ended in answers if asked > killed]):
+        await asyncio.sleep(0.01)
+    first = min(ended for _, ended in answers if ended > killed)
+    for task in clients:
+        task.cancel()
+    await asyncio.gather(*clients, return_exceptions=True)
+    return {
+        "recovery_seconds": min(after) - killed,
+        "recovery_seconds_of_a_retried_answer": first - killed,
+        "recovery_failed_requests": len(failures),
+    }
+
+
 async def adapters(
     arguments: argparse.Namespace, asks: dict[str, Finery], prompts: Prompts, names: list[str]
 ) -> Figures:
@@ -333,6 +441,18 @@ async def compare_engines(arguments: argparse.Namespace, folder: Path, made: dic
             await process.stop()
 
 
+async def through_the_plane(arguments: argparse.Namespace, folder: Path, peer: Peer) -> Figures:
+    """`plane` and `recovery`."""
+    whole = Plane(arguments, folder / "home")
+    try:
+        whole.deploy(Path(arguments.model).name)
+        prompts = Prompts(sources.load(Path(arguments.model)).config["vocab_size"])
+        figures = await plane(arguments, prompts, peer, whole) if "plane" in arguments.parts else {}
+        return figures | (await recovery(prompts, whole) if "recovery" in arguments.parts else {})
+    finally:
+        whole.close()
+
+
 async def measure(arguments: argparse.Namespace, folder: Path) -> Figures:
     model = sources.load(Path(arguments.model))
     artifacts.model_gguf(model.folder)
@@ -351,6 +471,9 @@ async def measure(arguments: argparse.Namespace, folder: Path) -> Figures:
                 if part.__name__ in arguments.parts:
                     figures |= await part(arguments, ask, prompts, peer)
                     show(figures)
+        if {"plane", "recovery"} & set(arguments.parts):
+            figures |= await through_the_plane(arguments, folder, peer)
+            show(figures)
         if "adapters" in arguments.parts:
             figures |= await compare_engines(arguments, folder, made)
             show(figures)
@@ -371,7 +494,7 @@ def main() -> None:
     parser.add_argument(
         "--model", default=str(Path.home() / ".finery/models/smollm2-135m-instruct"), help="a base model"
     )
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS[:4], help="what to measure")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS[:6], help="what to measure")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=64, help="tokens of each answer")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)

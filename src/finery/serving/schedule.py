@@ -3,21 +3,32 @@
 llama.cpp decodes one adapter at a time: a request of another adapter stands still until every request in a lower slot
 is through, however long that takes. So requests of one adapter are put into places together, which fills batches, and
 take turns with those of other adapters: after `turn_tokens` tokens each, the adapter that waited longest is next.
+Places go round among those who ask (an adapter and a scope, such as a project): a flood of one holds up no other.
 It knows no engine: adapters come in, places and turns go out.
 """
 
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+
+Owner = tuple[str | None, str]
+"""An adapter and a scope."""
+
+_REMEMBERED_OWNERS = 1000
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class _Waiting:
     adapter: str | None
+    scope: str
     go: asyncio.Future[None]
+
+    @property
+    def owner(self) -> Owner:
+        return self.adapter, self.scope
 
 
 class Turn:
@@ -39,12 +50,15 @@ class Schedule:
 
     slots: int
     patience_seconds: float = 2.0
-    """How long requests of one adapter may take free places before an older request of another."""
+    """How long requests of one adapter may take free places before those of another."""
     turn_tokens: int = 16
     """Tokens that each request of an adapter decodes before another adapter that waits."""
     clock: Callable[[], float] = time.monotonic
     _waiting: deque[_Waiting] = field(default_factory=deque, init=False)
     _placed: int = field(default=0, init=False)
+    _served: dict[Owner, int] = field(default_factory=dict, init=False)
+    """When each owner got a place last, counted in places given."""
+    _given: int = field(default=0, init=False)
     _preferred: str | None = field(default=None, init=False)
     """The adapter whose requests take free places first."""
     _preferred_since: float = field(default=0.0, init=False)
@@ -66,9 +80,9 @@ class Schedule:
         return self._placed
 
     @asynccontextmanager
-    async def place(self, adapter: str | None) -> AsyncIterator[None]:
+    async def place(self, adapter: str | None, scope: str = "") -> AsyncIterator[None]:
         """Wait for a place and hold it for the block. Cancelling gives it up, also while waiting."""
-        await self._wait(self._waiting, adapter, self._fill_places, self._give_place)
+        await self._wait(self._waiting, (adapter, scope), self._fill_places, self._give_place)
         try:
             yield
         finally:
@@ -77,7 +91,7 @@ class Schedule:
     @asynccontextmanager
     async def turn(self, adapter: str | None) -> AsyncIterator[Turn]:
         """Wait for the adapter's turn and decode within the block; leave it when `over` says so."""
-        await self._wait(self._pausing, adapter, self._give_turns, self._end_turn)
+        await self._wait(self._pausing, (adapter, ""), self._give_turns, self._end_turn)
         try:
             yield Turn(self)
         finally:
@@ -92,11 +106,12 @@ class Schedule:
     async def _wait(
         self,
         line: deque[_Waiting],
-        adapter: str | None,
+        owner: Owner,
         serve: Callable[[], None],
         give_back: Callable[[str | None], None],
     ) -> None:
-        waiting = _Waiting(adapter=adapter, go=asyncio.get_running_loop().create_future())
+        adapter, scope = owner
+        waiting = _Waiting(adapter=adapter, scope=scope, go=asyncio.get_running_loop().create_future())
         line.append(waiting)
         serve()
         try:
@@ -115,16 +130,27 @@ class Schedule:
             self._waiting.remove(chosen)
             if not chosen.go.done():  # else it was cancelled, and not yet told
                 self._placed += 1
+                self._remember(chosen.owner)
                 chosen.go.set_result(None)
 
     def _next(self) -> _Waiting:
-        oldest = self._waiting[0]
         patient = self.clock() - self._preferred_since < self.patience_seconds
-        same = next((waiting for waiting in self._waiting if waiting.adapter == self._preferred), None)
-        if same is not None and patient:
-            return same
-        self._preferred, self._preferred_since = oldest.adapter, self.clock()
-        return oldest
+        same = [waiting for waiting in self._waiting if waiting.adapter == self._preferred]
+        if same and patient:
+            return self._longest_unserved(same)
+        chosen = self._longest_unserved(self._waiting)
+        self._preferred, self._preferred_since = chosen.adapter, self.clock()
+        return chosen
+
+    def _longest_unserved(self, line: Iterable[_Waiting]) -> _Waiting:
+        """The oldest request of the owner whose last place is the longest ago."""
+        return min(line, key=lambda waiting: self._served.get(waiting.owner, 0))
+
+    def _remember(self, owner: Owner) -> None:
+        self._given += 1
+        self._served[owner] = self._given
+        if len(self._served) > _REMEMBERED_OWNERS:
+            del self._served[min(self._served, key=self._served.__getitem__)]
 
     def _give_place(self, adapter: str | None) -> None:
         self._placed -= 1

@@ -125,6 +125,36 @@ class TestDeployments:
         assert "out of memory" in result.stderr
         assert "finery deployments delete d" in result.stderr
 
+    def test_update_sends_what_was_given_and_waits_for_the_proof(self, server):
+        assert run("deployments", "create", "d", "--model", "m", "--capacity", "3").exit_code == 0
+        result = run("deployments", "update", "d", "--model", "n", "--replicas", "2", "--idle-seconds", "0")
+        assert (result.exit_code, result.stdout) == (0, "d is changed.\n")
+        changed = server.state.deployments["d"]
+        assert (changed["model"], changed["replicas"], changed["idle_seconds"]) == ("n", 2, None)
+        assert changed["sku"] == {"capacity": 3}
+
+    def test_a_failed_update_says_why_and_what_goes_on(self, server):
+        run("deployments", "create", "d", "--model", "m")
+        result = run("deployments", "update", "d", "--model", "too-big")
+        assert result.exit_code == 1
+        assert "out of memory" in result.stderr
+        assert "m goes on answering" in result.stderr
+        assert "Failed: out of memory" in run("deployments", "show", "d").stdout
+        assert run("deployments", "update", "d").exit_code == 1
+
+    def test_show_tells_of_parity_and_who_overrode_it(self, server):
+        run("deployments", "create", "d", "--model", "m", "--accept-parity", "a trial")
+        server.state.deployments["d"] |= {
+            "certificate": {"passed": False, "agreement_but_ties": 0.5, "places": 96, "mean_kl": 1.25},
+            "parity_override": {"reason": "a trial", "by": "key_1", "at": 0},
+            "replicas": 2,
+            "ready_replicas": 1,
+        }
+        shown = run("deployments", "show", "d").stdout
+        assert "failed: the trainer's token at 50.0% of 96 places, KL 1.2500" in shown
+        assert "a trial (key_1" in shown
+        assert "1 of 2" in shown
+
     def test_the_servers_refusal_is_shown_as_it_is(self, server):
         run("deployments", "create", "d", "--model", "m")
         result = run("deployments", "create", "d", "--model", "m")

@@ -113,7 +113,7 @@ class WireServer:
             Route("/v1/models/{model:path}", self.model, methods=["GET", "DELETE"]),
             Route("/v1/chat/completions", self.chat, methods=["POST"]),
             Route("/finery/v1/deployments", self.list_deployments, methods=["GET", "POST"]),
-            Route("/finery/v1/deployments/{name}", self.deployment, methods=["GET", "DELETE"]),
+            Route("/finery/v1/deployments/{name}", self.deployment, methods=["GET", "PATCH", "DELETE"]),
             Route("/finery/v1/keys", self.list_keys, methods=["GET", "POST"]),
             Route("/finery/v1/keys/{key}", self.key, methods=["DELETE"]),
             Route("/html", lambda _: HTMLResponse("<h1>Bad gateway</h1>", status_code=502)),
@@ -260,6 +260,16 @@ class WireServer:
         if request.method == "DELETE":
             del self.state.deployments[name]
             return Response(status_code=204)
+        if request.method == "PATCH":
+            changes = await request.json()
+            details = "out of memory." if changes.get("model") == "too-big" else None
+            found["update"] = {"changes": changes, "status": "Creating", "status_details": details}
+            return JSONResponse(found)
+        update = found.get("update")
+        if update and update["status_details"]:
+            update["status"] = "Failed"
+        elif update:
+            found |= {**update["changes"], "update": None}
         found["status"] = "Failed" if found["status_details"] else "Succeeded"
         return JSONResponse(found)
 

@@ -1,7 +1,7 @@
 """Token buckets keep what they promise, whatever the order of requests, answers and clock readings."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finery.core.limits import Limits, TokenBucket
@@ -17,6 +17,7 @@ STEPS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(steps=STEPS, capacity=st.integers(min_value=1, max_value=5))
 def test_no_stretch_of_time_gets_more_than_its_share_and_one_minute(
     steps: list[tuple[float, int, int]], capacity: int
@@ -40,6 +41,7 @@ def test_no_stretch_of_time_gets_more_than_its_share_and_one_minute(
             assert end - start + 1 <= 6 * capacity * (minutes + 1) + 1e-3
 
 
+@settings(deadline=None)
 @given(steps=STEPS)
 def test_a_refusal_takes_nothing_and_its_time_is_right(steps: list[tuple[float, int, int]]) -> None:
     now = 0.0

@@ -77,6 +77,33 @@ def test_free_places_go_to_the_same_adapter_until_patience_ends() -> None:
     play(scenario())
 
 
+def test_a_flood_of_one_project_holds_up_no_other() -> None:
+    async def scenario() -> None:
+        clock = Clock()
+        schedule = Schedule(slots=1, clock=clock)
+        order: list[str] = []
+
+        async def ask(adapter: str | None, scope: str) -> None:
+            async with schedule.place(adapter, scope):
+                order.append(scope)
+                clock.now += 1.5
+                await asyncio.sleep(0)
+
+        tasks = [asyncio.create_task(ask(None, "flood")) for _ in range(20)]
+        await settle()
+        order.clear()
+        tasks = [asyncio.create_task(ask(None, "flood")) for _ in range(20)]
+        for scope, adapter in (("quiet", None), ("other", "a"), ("quiet", None)):
+            tasks.append(asyncio.create_task(ask(adapter, scope)))
+        await asyncio.gather(*tasks)
+        # At once beside the flood, and an adapter as soon as patience with the others ends.
+        assert order.index("quiet") <= 2
+        assert order.index("other") <= 5
+        assert order[:8].count("quiet") == 2
+
+    play(scenario())
+
+
 async def decode(schedule: Schedule, adapter: str | None, tokens: int, log: list[str | None]) -> None:
     """A request of so many tokens, which gives way when it is told to."""
     async with schedule.place(adapter):

@@ -90,7 +90,7 @@ class LlamaCppEngine(Engine):
 
     async def generate(self, sampling: Sampling) -> AsyncGenerator[Token, None]:
         asked = time.monotonic()
-        async with self._place(sampling.adapter) as (runner, path):
+        async with self._place(sampling.adapter, sampling.cache_scope) as (runner, path):
             placed = time.monotonic()
             slot = runner.take_slot(sampling.adapter, sampling.cache_scope, sampling.prompt)
             seen = list(sampling.prompt)
@@ -116,7 +116,7 @@ class LlamaCppEngine(Engine):
                 runner.give_slot(slot, seen)
 
     async def score(self, tokens: Sequence[int], *, adapter: str | None, top: int, start: int) -> list[Token]:
-        async with self._place(adapter) as (runner, path):
+        async with self._place(adapter, "") as (runner, path):
             slot = runner.take_slot(adapter, "", tokens)
             try:
                 fields = {"id_slot": slot.number, "lora": runner.lora(path)}
@@ -149,11 +149,11 @@ class LlamaCppEngine(Engine):
             await self._runner.close()
 
     @asynccontextmanager
-    async def _place(self, adapter: str | None) -> AsyncIterator[tuple[Runner, Path | None]]:
+    async def _place(self, adapter: str | None, scope: str) -> AsyncIterator[tuple[Runner, Path | None]]:
         """A runner that has the adapter, with a place on it."""
         with self._shelf.need(adapter) as path:
             await self._current(path)  # before the place: none stands empty while llama.cpp loads an adapter
-            async with self._schedule.place(adapter):
+            async with self._schedule.place(adapter, scope):
                 with (await self._current(path)).use() as runner:
                     yield runner, path
 

@@ -88,7 +88,7 @@ class TorchEngine(Engine):
     async def generate(self, sampling: Sampling) -> AsyncGenerator[Token, None]:
         request = self._request(sampling)
         asked = time.monotonic()
-        async with self._schedule.place(sampling.adapter):
+        async with self._schedule.place(sampling.adapter, sampling.cache_scope):
             placed = time.monotonic()
             self._requests.append(request)
             if self._passes is None or self._passes.done():
