@@ -13,7 +13,7 @@ runs         the workers' side: claim, lease, events, checkpoints, the one termi
 models       names → base models, tuned models, checkpoints
 deployments  names under which models answer
 proofs       a deployment can be what it is wanted to be
-certificates a tuned model answers as the trainer's does
+certificates  a tuned model answers as the trainer's does
 admission    who may ask now: limits and queues
 inference    which inference servers run, with which adapters
 chat         a question to a model
