@@ -10,6 +10,7 @@ messages        the rules of a chat example
 tools           the rules of tools in a chat example
 texts           what people wrote in a row
 tokens          rows against a base model: counted, and refused where they would teach nothing
+fast_rendering  a model's chat template, faster, to the very same text
 fast_tokenizer  a model's tokenizer, faster, to the very same tokens
 quality         the quality report
 corpus          the rows of several files as one sequence, kept on disk

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from finery.data.fast_rendering import FastRenderer
 from finery.modeling.template import ChatTemplate
 
 CHECKED_ONE_IN = 128
@@ -23,12 +24,12 @@ _CACHE_BYTES = 1 << 20
 
 
 def accelerated(template: ChatTemplate) -> ChatTemplate:
-    """A copy of the template that encodes batches faster, to the same tokens; the template itself where it can't."""
-    fast = FastTokenizer.of(template.tokenizer)
-    if fast is None:
-        return template
+    """A copy of the template that renders and encodes rows faster, to the same tokens."""
     quick = copy.copy(template)
-    quick.tokenizer = fast  # type: ignore[assignment]
+    quick._renderer = FastRenderer(template._renderer)  # type: ignore[assignment]
+    fast = FastTokenizer.of(template.tokenizer)
+    if fast is not None:
+        quick.tokenizer = fast  # type: ignore[assignment]
     return quick
 
 
