@@ -18,14 +18,16 @@ import uvicorn
 
 from finery import tls
 from finery.api import app
-from finery.control.access import DEFAULT_PROJECT
 from finery.control.admission import Admission
 from finery.control.inference import InferencePool
-from finery.control.plane import ControlPlane
-from finery.core.access import digest, hint, new_secret
+from finery.control.plane import ControlPlane, now
+from finery.core.access import Key, Level, digest, hint, new_secret
 from finery.core.errors import Conflict, InvalidRequest
+from finery.core.ids import new_id
+from finery.core.roles import Role
+from finery.core.tenancy import DEFAULT_HUB, DEFAULT_PROJECT
 from finery.settings import Settings
-from finery.storage import projects
+from finery.storage import access, projects, tenancy
 from finery.storage.blobs import BlobStore
 from finery.storage.database import Database
 from finery.tls import Certificate
@@ -164,12 +166,22 @@ def _reachable(host: str) -> str:
 def _make_admin_key(home: Path, database: Database) -> None:
     path = home / ADMIN_KEY_FILE
     with database.write() as connection:
-        project = projects.find_project(connection, DEFAULT_PROJECT)
-        if project is not None:
+        if projects.find_project(connection, DEFAULT_PROJECT) is not None:
             return
-        project = projects.insert_project(connection, DEFAULT_PROJECT)
+        hub = tenancy.find_hub(connection, DEFAULT_HUB)
+        assert hub is not None  # the migrations made it
+        project = projects.insert_project(connection, DEFAULT_PROJECT, hub.id)
         secret = _secret_file(path)
-        projects.insert_key(connection, project.id, name="admin", hint=hint(secret), digest=digest(secret))
+        key = Key(
+            id=new_id("key_"),
+            project_id=project.id,
+            name="admin",
+            hint=hint(secret),
+            role=Role.OWNER,
+            level=Level.SUBSCRIPTION,
+            created_at=now(),
+        )
+        access.insert_key(connection, key, digest(secret))
     print(f"Admin key (shown this once, kept in {path}): {secret}", flush=True)  # noqa: T201 - meant for the operator
 
 

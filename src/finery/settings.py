@@ -27,6 +27,7 @@ VARIABLES = (
         "A project's deployments together, thousand tokens a minute (1000000).",
     ),
     ("parity_prompts", "FINERY_PARITY_PROMPTS", "Prompts of a tuned model's parity certificate; 0: none (default 4)."),
+    ("currency", "FINERY_CURRENCY", "Currency of prices and budgets (default USD)."),
     ("private_webhooks", "FINERY_PRIVATE_WEBHOOKS", "1 lets webhooks lead to private addresses (default 0)."),
 )
 """Field, environment variable, help: one list for code, documentation and tests."""
@@ -59,6 +60,8 @@ class Settings:
     """Of all deployments of one project together."""
     parity_prompts: int = 4
     """0: tuned models are deployed without a certificate."""
+    currency: str = "USD"
+    """Of prices and budgets: a word, nothing is converted."""
     private_webhooks: int = 0
     """1: webhooks may lead to private addresses; otherwise a caller could reach what only this machine can."""
     tls_self_signed: bool = False

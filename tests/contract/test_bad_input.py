@@ -136,7 +136,7 @@ def test_an_empty_file_and_an_unknown_purpose_are_refused(client: openai.OpenAI)
 
 @pytest.mark.parametrize("key", ["", "sk-finery-wrong", "Bearer"])
 def test_no_route_but_the_pinned_ones_answers_without_a_key(server: Server, key: str) -> None:
-    from finery.api.app import PUBLIC
+    from finery.api.access import PUBLIC
 
     paths = httpx.get(f"{server.url}/openapi.json").json()["paths"]
     assert len(paths) > 20
@@ -154,7 +154,7 @@ def test_no_route_but_the_pinned_ones_answers_without_a_key(server: Server, key:
 
 
 def test_public_routes_are_these_and_no_others() -> None:
-    from finery.api.app import PUBLIC
+    from finery.api.access import PUBLIC
 
     assert {"/healthz", "/readyz", "/openapi.json"} == PUBLIC
 

@@ -1,4 +1,4 @@
-"""The application: routes, request ids, limits. Every route needs a key but those in `PUBLIC`."""
+"""The application: routes, request ids, limits. Every route needs a permission but those in `access.PUBLIC`."""
 
 import asyncio
 import secrets
@@ -12,10 +12,27 @@ from fastapi import APIRouter, FastAPI, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import finery
-from finery.api import errors, metrics
+from finery.api import access, errors, metrics
 from finery.api.azure import errors as azure_errors
 from finery.api.azure import routes as azure
-from finery.api.finery import captures, datasets, deployments, evaluations, exports, keys, monitoring, sweeps
+from finery.api.finery import (
+    audit,
+    captures,
+    costs,
+    datasets,
+    deployments,
+    evaluations,
+    exports,
+    hubs,
+    keys,
+    locations,
+    monitoring,
+    projects,
+    providers,
+    roles,
+    subscriptions,
+    sweeps,
+)
 from finery.api.finery import files as finery_files
 from finery.api.hangup import HangUp
 from finery.api.limits import headers
@@ -42,9 +59,6 @@ from finery.control import metrics as traffic
 from finery.control.admission import TICKET, Ticket
 from finery.control.plane import ControlPlane
 
-PUBLIC = frozenset({"/healthz", "/readyz", "/openapi.json"})
-"""Routes without a key; a test pins them."""
-
 NOUNS = (
     files,
     uploads,
@@ -63,6 +77,27 @@ NOUNS = (
     tokens,
 )
 """OpenAI's API, by its nouns."""
+
+OWN_NOUNS = (
+    deployments,
+    finery_files,
+    datasets,
+    exports,
+    monitoring,
+    captures,
+    evaluations,
+    sweeps,
+    subscriptions,
+    locations,
+    providers,
+    hubs,
+    projects,
+    roles,
+    keys,
+    audit,
+    costs,
+)
+"""What OpenAI has no word for."""
 
 public = APIRouter(tags=["server"])
 
@@ -105,20 +140,12 @@ def build(plane: ControlPlane, *, lifespan: Callable[[FastAPI], Any] | None = No
     for router in azure.routers(noun.router for noun in NOUNS if noun is not tokens):
         app.include_router(router)
     own = APIRouter(prefix="/finery/v1")
-    for router in (
-        deployments.router,
-        keys.router,
-        finery_files.router,
-        datasets.router,
-        exports.router,
-        monitoring.router,
-        captures.router,
-        evaluations.router,
-        sweeps.router,
-    ):
-        own.include_router(router)
+    for noun in OWN_NOUNS:
+        own.include_router(noun.router)
     app.include_router(own)
     app.include_router(runs.router, prefix="/worker/v1")
+    if open_doors := access.undecided(app):
+        raise RuntimeError(f"These routes need no permission and aren't public: {', '.join(open_doors)}")
     errors.install(app, azure_errors.dialect_of)
     errors.document(app)
     app.add_middleware(HangUp)

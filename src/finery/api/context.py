@@ -1,4 +1,4 @@
-"""What handlers are given: the control plane, the caller, paging parameters. Decides nothing."""
+"""What handlers are given: the control plane, paging parameters, how a create was sent; the caller is `access`'s."""
 
 import re
 from collections.abc import Callable
@@ -7,10 +7,8 @@ from typing import Annotated, Literal
 from fastapi import Depends, Query, Request
 from pydantic import Field, StringConstraints
 
-from finery.control import access
 from finery.control.plane import ControlPlane
 from finery.control.replays import Attempt
-from finery.core.access import Caller
 from finery.storage.pages import Cursor
 
 
@@ -18,32 +16,6 @@ def plane_of(request: Request) -> ControlPlane:
     """The control plane this application was built for."""
     plane: ControlPlane = request.app.state.plane
     return plane
-
-
-def secret_of(request: Request) -> str:
-    """The key a client sent: OpenAI's bearer token, or Azure's `api-key`."""
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and token.strip():
-        return token.strip()
-    return request.headers.get("api-key", "")
-
-
-def caller_of(request: Request) -> Caller:
-    """Whoever is calling.
-
-    Raises:
-        Unauthenticated: no valid key.
-    """
-    return access.authenticate(plane_of(request), secret_of(request))
-
-
-def worker_of(request: Request) -> None:
-    """Let only workers through.
-
-    Raises:
-        Unauthenticated: not the workers' key.
-    """
-    access.authenticate_worker(plane_of(request), secret_of(request))
 
 
 def attempt_of(request: Request) -> Attempt:
@@ -71,7 +43,6 @@ def metadata_of(request: Request) -> dict[str, str] | None:
 
 
 Plane = Annotated[ControlPlane, Depends(plane_of)]
-AsCaller = Annotated[Caller, Depends(caller_of)]
 Sent = Annotated[Attempt, Depends(attempt_of)]
 WantedMetadata = Annotated[dict[str, str] | None, Depends(metadata_of)]
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from fastapi import APIRouter
 from fastapi.responses import Response
 
-from finery.api.context import AsCaller, Plane
+from finery.api.access import ReadsMonitoring
+from finery.api.context import Plane
 from finery.control import metrics
 from finery.control.metrics import Family
 from finery.core.traffic import PER_DOUBLING, Histogram, end_of
@@ -21,7 +22,7 @@ _DOUBLINGS = 19
 
 
 @router.get("/metrics", response_class=Response)
-def show(plane: Plane, caller: AsCaller) -> Response:
+def show(plane: Plane, caller: ReadsMonitoring) -> Response:
     """What the caller's project did since the server's start."""
     return Response("".join(lines(metrics.families(plane, caller))), media_type=MEDIA_TYPE)
 

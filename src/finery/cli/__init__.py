@@ -12,7 +12,7 @@ imported by the command that needs them.
     findings.py     what a check of a file found
     tune.py         the whole job from one command
     evaluate.py     did it help: models on held-out rows
-    jobs.py files.py models.py deployments.py sweeps.py keys.py chat.py    one noun each
+    jobs.py files.py models.py deployments.py sweeps.py projects.py keys.py cost.py chat.py    one noun each
     serve.py        the server and the worker of this machine
     doctor.py       is this machine fit; what is missing
     reference.py    docs/cli.md, made from the help texts

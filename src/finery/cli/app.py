@@ -8,6 +8,7 @@ from typer.core import TyperGroup
 
 from finery.cli import (
     chat,
+    cost,
     data,
     deployments,
     doctor,
@@ -18,6 +19,7 @@ from finery.cli import (
     keys,
     models,
     monitor,
+    projects,
     serve,
     sweeps,
     tune,
@@ -84,7 +86,10 @@ app.add_typer(models.app, name="models")
 app.add_typer(deployments.app, name="deployments")
 app.add_typer(monitor.app, name="monitor")
 app.add_typer(sweeps.app, name="sweeps")
+app.add_typer(projects.app, name="projects")
+app.add_typer(projects.providers, name="providers")
 app.add_typer(keys.app, name="keys")
+app.add_typer(cost.app, name="cost")
 app.command("serve")(serve.serve)
 app.command("worker")(serve.worker)
 app.command("doctor")(doctor.doctor)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -179,6 +179,7 @@ def _server(base_url: str | None, api_key: str | None, home: Path | None) -> Ite
         with connect(base_url, api_key, home) as finery:
             where = finery.connection.base_url
             models = len(list(finery.models.list()))
+            providers = list(finery.providers.list())
     except Unauthenticated as error:
         yield Check(name="API key", ok=False, found="no valid key", way_out=error.message)
     except Unavailable as error:
@@ -194,6 +195,18 @@ def _server(base_url: str | None, api_key: str | None, home: Path | None) -> Ite
     else:
         yield Check(name="Server", ok=True, found=f"{where}, {models} {'model' if models == 1 else 'models'}")
         yield Check(name="API key", ok=True, found="valid")
+        yield from map(_provider, providers)
+
+
+def _provider(found: dict[str, Any]) -> Check:
+    registered = found["registration_state"] == "Registered"
+    missing = ", ".join(found["missing"])
+    return Check(
+        name=found["namespace"],
+        ok=registered,
+        found=found["registration_state"] + (f", missing on the server: {missing}" if missing else ""),
+        way_out="" if registered else f"finery providers register {found['namespace']}",
+    )
 
 
 _KEY_WAY_OUT = "Pass the right one with --api-key or FINERY_API_KEY; this machine's server keeps its own in admin.key."

@@ -2,6 +2,13 @@
 
 plane        what every function here is given: database, blobs, settings, inference servers
 access       who is calling; keys
+audit        who changed what: one line for every change
+costs        prices, what is charged when, estimates, reports
+budgets      how much a project may spend
+roles        principals, and the roles they are given
+tenancy      subscription, hubs with connections, projects
+locations    pools of machines, and which models can be tuned there
+providers    what the subscription has registered
 files        upload, check, read, delete
 datasets     data looked at with a model's eyes, cleaned, split, kept in versions
 jobs         submit, list, cancel, pause, resume

@@ -69,7 +69,7 @@ def create(
         },
         created_at=moment,
     )
-    return kept.insert(plane, batch)
+    return kept.insert(plane, batch, by=caller)
 
 
 def get(plane: ControlPlane, caller: Caller, batch_id: str) -> Record:
@@ -98,7 +98,7 @@ def cancel(plane: ControlPlane, caller: Caller, batch_id: str) -> Record:
         return batch
     if batch.status not in (VALIDATING, IN_PROGRESS):
         raise Conflict(f"The batch {batch.id} is {batch.status} and can't be cancelled any more.")
-    _move(plane, batch, CANCELLING, cancelling_at=now())
+    _move(plane, batch, CANCELLING, caller, cancelling_at=now())
     return get(plane, caller, batch_id)
 
 
@@ -248,6 +248,6 @@ def _fail(plane: ControlPlane, batch: Record, faults: list[dict[str, Any]]) -> N
     _move(plane, batch, "failed", failed_at=now(), errors=faults)
 
 
-def _move(plane: ControlPlane, batch: Record, status: str, **facts: Any) -> None:
+def _move(plane: ControlPlane, batch: Record, status: str, by: Caller | None = None, /, **facts: Any) -> None:
     event = None if status in _UNFINISHED else f"batch.{status}"
-    kept.move(plane, batch, status, event=event, **facts)
+    kept.move(plane, batch, status, by=by, event=event, **facts)

@@ -9,9 +9,11 @@ from collections.abc import Awaitable, Callable
 
 from finery.control import (
     batches,
+    budgets,
     capture,
     compaction,
     containers,
+    costs,
     deployments,
     eval_runs,
     evaluations,
@@ -47,6 +49,7 @@ async def run(plane: ControlPlane, ask: Ask) -> None:
         _again_and_again(lambda: _stop_idle(plane)),
         _again_and_again(lambda: _forget_expired(plane)),
         _again_and_again(lambda: _save_traffic(plane)),
+        _again_and_again(lambda: _look_after_money(plane)),
         _again_and_again(lambda: batches.run_pending(plane, ask)),
         _again_and_again(lambda: exports.run_pending(plane)),
         _again_and_again(lambda: evaluations.run_pending(plane, ask)),
@@ -102,6 +105,12 @@ async def _save_traffic(plane: ControlPlane) -> None:
     await asyncio.to_thread(metrics.save, plane)
     await asyncio.to_thread(capture.save, plane)
     await asyncio.sleep(PAUSE_SECONDS * 20)
+
+
+async def _look_after_money(plane: ControlPlane) -> None:
+    await asyncio.to_thread(costs.charge_all_hosting, plane)
+    await asyncio.to_thread(budgets.enforce_all, plane)
+    await asyncio.sleep(PAUSE_SECONDS * 40)
 
 
 async def _again_and_again(act: Callable[[], Awaitable[None]]) -> None:

@@ -7,13 +7,14 @@ from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
 from typing import TypeVar
 
-from finery.control import models
+from finery.control import budgets, models, providers
 from finery.control.models import ResolvedModel
 from finery.control.plane import ControlPlane
 from finery.control.tools import CallPart, CallReader, Plan
 from finery.core.access import Caller
 from finery.core.deployments import DeploymentStatus
 from finery.core.errors import InvalidRequest, NotFound, Unavailable
+from finery.core.tenancy import Provider
 from finery.serving.protocol import AnswerToken, Delta, Finish, GenerateRequest
 from finery.serving.remote import InferenceClient
 from finery.storage import deployments
@@ -161,6 +162,8 @@ def check_size(plane: ControlPlane, answers: int, max_tokens: int | None) -> Non
 
 def find(plane: ControlPlane, caller: Caller, name: str) -> ResolvedModel:
     """The model that answers under a name."""
+    providers.require(plane, caller, Provider.INFERENCE)
+    budgets.require_money(plane, caller.project)
     with plane.database.read() as connection:
         deployment = deployments.get(connection, caller.project.id, name)
     if deployment is None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finery.control import files, models
+from finery.control import audit, files, models
 from finery.control.plane import ControlPlane, now
 from finery.core.access import Caller
 from finery.core.datasets import Dataset, DatasetVersion, Origin, check_dataset_name, deletion_note, parse_reference
@@ -89,7 +89,7 @@ def clean(
             with _path(plane, caller, validation_file) as other:
                 context = Context(template=template, other=other)
                 record = cleaning.clean(source, result, parsed, context=context).to_json()
-        made = _keep(plane, parent, result, "cleaned", Origin.CLEAN, record)
+        made = _keep(plane, caller, parent, result, "cleaned", Origin.CLEAN, record)
     return Derived(files=(made,), record=record)
 
 
@@ -103,7 +103,7 @@ def split(
         done = splits.split_file(source, training, validation, fraction=fraction, count=count, seed=seed)
         record = done.to_json()
         made = tuple(
-            _keep(plane, parent, path, path.stem, Origin.SPLIT, {**record, "side": path.stem})
+            _keep(plane, caller, parent, path, path.stem, Origin.SPLIT, {**record, "side": path.stem})
             for path in (training, validation)
         )
     return Derived(files=made, record=record)
@@ -139,6 +139,7 @@ def add_version(plane: ControlPlane, caller: Caller, name: str, file_id: str, de
         if any(version.file_id == file.id for version in datasets.list_versions(connection, dataset.id)):
             raise Conflict(f"File {file.id} is a version of the dataset '{name}' already.", param="file_id")
         datasets.insert_version(connection, dataset, file.id, now())
+        audit.record(connection, caller, "datasets.add_version", name, file=file.id)
         return datasets.list_versions(connection, dataset.id)[0]
 
 
@@ -167,6 +168,7 @@ def delete(plane: ControlPlane, caller: Caller, name: str) -> str:
     with plane.database.write() as connection:
         used_by = datasets.jobs_using(connection, caller.project.id, [version.file_id for version in versions])
         datasets.remove(connection, dataset.id)
+        audit.record(connection, caller, "datasets.delete", name)
     return deletion_note(name, used_by)
 
 
@@ -216,7 +218,9 @@ def _path(plane: ControlPlane, caller: Caller, file_id: str) -> Iterator[Path]:
         yield path
 
 
-def _keep(plane: ControlPlane, parent: File, path: Path, word: str, origin: Origin, record: dict[str, Any]) -> File:
+def _keep(
+    plane: ControlPlane, caller: Caller, parent: File, path: Path, word: str, origin: Origin, record: dict[str, Any]
+) -> File:
     stem = parent.filename.removesuffix(".jsonl")
     with path.open("rb") as bytes_made:
         made = files.store(
@@ -225,6 +229,7 @@ def _keep(plane: ControlPlane, parent: File, path: Path, word: str, origin: Orig
             filename=f"{stem}.{word}.jsonl",
             purpose=FINE_TUNE,
             chunks=iter(lambda: bytes_made.read(1 << 20), b""),
+            by=caller,
         )
     with plane.database.write() as connection:
         datasets.insert_lineage(connection, made.id, origin=origin, parent_file_id=parent.id, record=record)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from finery.control import models
+from finery.control import audit, budgets, costs, models, providers
 from finery.control.inference import Need
 from finery.control.plane import ControlPlane, now
 from finery.core.access import Caller
@@ -24,6 +24,7 @@ from finery.core.deployments import (
 from finery.core.errors import Conflict, FineryError, InvalidRequest, NotFound
 from finery.core.ids import check_name, new_id
 from finery.core.records import Kind
+from finery.core.tenancy import Provider
 from finery.storage import deployments, records
 
 
@@ -38,6 +39,8 @@ def create(plane: ControlPlane, caller: Caller, *, name: str, model: str, **opti
     check_name(name, what="a deployment")
     if models.find_base(plane, name):
         raise InvalidRequest(f"'{name}' is the name of a base model. Give the deployment another one.", param="name")
+    providers.require(plane, caller, Provider.INFERENCE)
+    budgets.require_money(plane, caller.project)
     values = _checked(plane, caller, {"model": model, **options}, {})
     moment = now()
     deployment = Deployment(
@@ -57,6 +60,7 @@ def create(plane: ControlPlane, caller: Caller, *, name: str, model: str, **opti
             )
         _require_model(plane, caller, deployment)
         deployments.insert_deployment(connection, deployment)
+        audit.record(connection, caller, "deployments.create", name, asked={"model": model, **options})
     return deployment
 
 
@@ -90,6 +94,7 @@ def update(plane: ControlPlane, caller: Caller, name: str, changes: Mapping[str,
         _require_model(plane, caller, dataclasses.replace(deployment, **values))
         if deployment.status == DeploymentStatus.DELETING or not deployments.change(connection, deployment, **fields):
             raise Conflict(f"The deployment '{name}' is being deleted or changed by somebody else. Look at it again.")
+        audit.record(connection, caller, "deployments.update", name, asked=dict(changes))
     return get(plane, caller, name)
 
 
@@ -158,9 +163,11 @@ def delete(plane: ControlPlane, caller: Caller, name: str) -> bool:
     """
     deployment = get(plane, caller, name)
     with plane.database.write() as connection:
+        costs.charge_hosting(connection, caller.project.id, name)
         fields = {"status": DeploymentStatus.DELETING, "updated_at": now()}
         if deployment.status != DeploymentStatus.DELETING and not deployments.change(connection, deployment, **fields):
             raise Conflict(f"The deployment '{name}' changed in this very moment. Try again.")
+        audit.record(connection, caller, "deployments.delete", name)
     return _remove_unused(plane, deployment)
 
 

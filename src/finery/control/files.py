@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from finery.control import audit, providers
 from finery.control.plane import ControlPlane, now
 from finery.core.access import Caller
 from finery.core.errors import InvalidRequest, NotFound, TooLarge
@@ -17,6 +18,7 @@ from finery.core.files import (
     FileStatus,
 )
 from finery.core.ids import new_id
+from finery.core.tenancy import Provider
 from finery.data import preflight
 from finery.storage import files, models, records
 from finery.storage.pages import Cursor, Page
@@ -45,6 +47,7 @@ def create(
     """
     check_purpose(purpose)
     check_keep_seconds(keep_seconds)
+    providers.require(plane, caller, Provider.STORAGE)
     file = store(
         plane,
         caller.project.id,
@@ -52,6 +55,7 @@ def create(
         purpose=purpose,
         chunks=_capped(chunks),
         keep_seconds=keep_seconds,
+        by=caller,
     )
     if file.bytes <= CHECK_AT_ONCE_BYTES:
         return check(plane, file)
@@ -85,6 +89,7 @@ def store(
     purpose: str,
     chunks: Iterable[bytes],
     keep_seconds: int | None = None,
+    by: Caller | None = None,
 ) -> File:
     """Bytes first, then the row that names them."""
     blob = plane.blobs.put(chunks)
@@ -101,6 +106,8 @@ def store(
     )
     with plane.database.write() as connection:
         files.insert_file(connection, file)
+        if by is not None:
+            audit.record(connection, by, "files.create", file.id, sha256=file.sha256, bytes=file.bytes)
     return file
 
 
@@ -179,7 +186,7 @@ def delete(plane: ControlPlane, caller: Caller, file_id: str) -> None:
     Raises:
         NotFound: there is none of that id.
     """
-    _remove(plane, get(plane, caller, file_id))
+    _remove(plane, get(plane, caller, file_id), by=caller)
 
 
 def delete_expired(plane: ControlPlane) -> None:
@@ -198,9 +205,11 @@ def drop_blob(plane: ControlPlane, sha256: str) -> None:
         plane.blobs.remove(sha256)
 
 
-def _remove(plane: ControlPlane, file: File) -> None:
+def _remove(plane: ControlPlane, file: File, *, by: Caller | None = None) -> None:
     with plane.database.write() as connection:
         files.remove(connection, file.project_id, file.id)
+        if by is not None:
+            audit.record(connection, by, "files.delete", file.id, sha256=file.sha256)
     drop_blob(plane, file.sha256)
 
 

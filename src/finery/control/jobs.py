@@ -4,7 +4,17 @@ import secrets
 from dataclasses import dataclass, field
 from typing import Any
 
-from finery.control import datasets, files, models, trackers, webhooks
+from finery.control import (
+    audit,
+    budgets,
+    datasets,
+    files,
+    locations,
+    models,
+    providers,
+    trackers,
+    webhooks,
+)
 from finery.control.plane import ControlPlane, now
 from finery.core import hyperparameters
 from finery.core.access import Caller
@@ -13,6 +23,7 @@ from finery.core.files import File, FileStatus
 from finery.core.ids import check_suffix, new_id
 from finery.core.jobs import Job, JobStatus, require_transition
 from finery.core.models import Checkpoint
+from finery.core.tenancy import Provider
 from finery.storage import jobs
 from finery.storage.pages import Cursor, Page
 
@@ -50,7 +61,10 @@ def submit(plane: ControlPlane, caller: Caller, request: JobRequest) -> Job:
         raise InvalidRequest(
             "Both validation_file and validation_split were given; leave one out.", param="validation_split"
         )
+    providers.require(plane, caller, Provider.COMPUTE, Provider.STORAGE)
     model = models.resolve(plane, caller, request.model)
+    locations.require_offer(plane, caller, model.base.id)
+    budgets.require_money(plane, caller.project)
     training = _usable_file(plane, caller, request.training_file, "training_file")
     validation = None
     if request.validation_file:
@@ -82,6 +96,7 @@ def submit(plane: ControlPlane, caller: Caller, request: JobRequest) -> Job:
     said = [message("created", f"Created fine-tuning job: {job.id}"), message("validating", files_named)]
     with plane.database.write() as connection:
         jobs.insert_job(connection, job)
+        audit.record(connection, caller, "jobs.create", job.id, model=job.model, training_file=job.training_file)
         untold = trackers.follow(connection, plane, job)
         if untold:
             said.append(message("no-tracker", untold, level="warn"))
@@ -139,6 +154,7 @@ def cancel(plane: ControlPlane, caller: Caller, job_id: str) -> Job:
     # The next epoch: whatever the worker still writes is refused.
     return _move(
         plane,
+        caller,
         job,
         JobStatus.CANCELLED,
         "The job was cancelled",
@@ -155,8 +171,8 @@ def pause(plane: ControlPlane, caller: Caller, job_id: str) -> Job:
     """
     job = get(plane, caller, job_id)
     if job.status == JobStatus.QUEUED:
-        return _move(plane, job, JobStatus.PAUSED, "The job is paused")
-    return _move(plane, job, JobStatus.PAUSING, "The job pauses at its next checkpoint")
+        return _move(plane, caller, job, JobStatus.PAUSED, "The job is paused")
+    return _move(plane, caller, job, JobStatus.PAUSING, "The job pauses at its next checkpoint")
 
 
 def resume(plane: ControlPlane, caller: Caller, job_id: str) -> Job:
@@ -166,7 +182,8 @@ def resume(plane: ControlPlane, caller: Caller, job_id: str) -> Job:
         Conflict: it isn't paused.
     """
     job = get(plane, caller, job_id)
-    return _move(plane, job, JobStatus.QUEUED, "The job was resumed and waits for a worker")
+    budgets.require_money(plane, caller.project)
+    return _move(plane, caller, job, JobStatus.QUEUED, "The job was resumed and waits for a worker")
 
 
 def message(key: str, text: str, *, level: str = "info", data: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -181,12 +198,13 @@ def message(key: str, text: str, *, level: str = "info", data: dict[str, Any] | 
     }
 
 
-def _move(plane: ControlPlane, job: Job, target: JobStatus, text: str, **values: Any) -> Job:
+def _move(plane: ControlPlane, caller: Caller, job: Job, target: JobStatus, text: str, **values: Any) -> Job:
     require_transition(job.id, job.status, target)
     with plane.database.write() as connection:
         if not jobs.change(connection, job, target, **values):
             raise Conflict(f"Job {job.id} changed in this very moment. Look at it again.", code="invalid_job_state")
         jobs.insert_events(connection, job.id, [message(f"{target}:{secrets.token_hex(4)}", text)])
+        audit.record(connection, caller, f"jobs.{target}", job.id)
         if target == JobStatus.CANCELLED:
             webhooks.tell(connection, job.project_id, "fine_tuning.job.cancelled", job.id)
         changed = jobs.get(connection, job.project_id, job.id)

@@ -6,7 +6,7 @@ Knows no kind of object; `batches`, `evals` and their like say what their states
 from collections.abc import Collection
 from typing import Any
 
-from finery.control import webhooks
+from finery.control import audit, webhooks
 from finery.control.plane import ControlPlane
 from finery.core.access import Caller
 from finery.core.errors import Conflict, NotFound
@@ -34,6 +34,7 @@ def move(
     *,
     within: Collection[str] = (),
     event: str | None = None,
+    by: Caller | None = None,
     **facts: Any,
 ) -> Record:
     """The object in another state, with facts added to its body; `event` is told to webhooks in the same transaction.
@@ -46,6 +47,8 @@ def move(
         if current is None or current.status not in (record.status, *within):
             raise Conflict(f"{record.id} changed in this very moment. Look at it again.")
         records.change(connection, current, status=status, body={**current.body, **facts})
+        if by is not None:
+            audit.record(connection, by, f"{record.kind}s.{status}", record.id)
         if event is not None:
             webhooks.tell(connection, record.project_id, event, record.id)
         moved = records.get(connection, record.project_id, record.kind, record.id)
@@ -53,10 +56,12 @@ def move(
     return moved
 
 
-def insert(plane: ControlPlane, record: Record) -> Record:
-    """Keep a new object."""
+def insert(plane: ControlPlane, record: Record, *, by: Caller | None = None) -> Record:
+    """Keep a new object; `by` whom, where somebody asked for it."""
     with plane.database.write() as connection:
         records.insert_record(connection, record)
+        if by is not None:
+            audit.record(connection, by, f"{record.kind}s.create", record.id)
     return record
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from finery.control import deployments
+from finery.control import costs, deployments
 from finery.control.plane import ControlPlane, now
 from finery.control.traffic import BUCKET_SECONDS
 from finery.core.access import Caller
@@ -50,6 +50,7 @@ def save(plane: ControlPlane) -> None:
         with plane.database.write() as connection:
             for (project_id, name, began_at), tally in unsaved.items():
                 traffic.add(connection, project_id, name, began_at, tally)
+                costs.charge_answers(connection, project_id, name, began_at, tally)
     except Exception:
         plane.traffic.put_back(unsaved)
         raise

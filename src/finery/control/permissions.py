@@ -1,6 +1,6 @@
 """Which projects may use a checkpoint that isn't theirs."""
 
-from finery.control import models
+from finery.control import audit, models
 from finery.control.plane import ControlPlane, now
 from finery.core.access import Caller
 from finery.core.errors import NotFound
@@ -33,6 +33,7 @@ def create(plane: ControlPlane, caller: Caller, checkpoint: str, project_ids: li
                     created_at=now(),
                 )
                 records.insert_record(connection, known[project_id])
+                audit.record(connection, caller, "models.share", checkpoint, with_project=project_id)
     return [known[project_id] for project_id in dict.fromkeys(project_ids)]
 
 
@@ -59,6 +60,7 @@ def delete(plane: ControlPlane, caller: Caller, checkpoint: str, permission_id: 
         if found is None or found.owner != checkpoint:
             raise NotFound(f"There is no permission {permission_id!r} on the checkpoint {checkpoint!r}.")
         records.remove(connection, caller.project.id, Kind.PERMISSION, permission_id)
+        audit.record(connection, caller, "models.unshare", checkpoint, with_project=found.body["project_id"])
 
 
 def _require_checkpoint(plane: ControlPlane, caller: Caller, checkpoint: str) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from finery.control import chat, compaction, texts
+from finery.control import audit, chat, compaction, texts
 from finery.control.plane import ControlPlane, now
 from finery.core.access import Caller
 from finery.core.errors import Conflict, InvalidRequest, NotFound
@@ -135,6 +135,7 @@ def delete(plane: ControlPlane, caller: Caller, response_id: str) -> None:
     get(plane, caller, response_id)
     with plane.database.write() as connection:
         records.remove(connection, caller.project.id, Kind.RESPONSE, response_id)
+        audit.record(connection, caller, "responses.delete", response_id)
 
 
 def cancel(plane: ControlPlane, caller: Caller, response_id: str) -> Record:

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from finery.control import specs, webhooks
+from finery.control import budgets, costs, specs, webhooks
 from finery.control.jobs import message
 from finery.control.plane import ControlPlane, now
 from finery.core.errors import Fenced, InvalidRequest
@@ -92,8 +92,10 @@ def record_events(plane: ControlPlane, job_id: str, epoch: int, events: list[dic
     """Append what the trainer told; facts that are known already are left out. Returns how many were new."""
     rows = [_event_row(event) for event in events]
     with plane.database.write() as connection:
-        _leased(jobs.get_leased(connection, job_id, epoch), job_id, epoch)
+        job = _leased(jobs.get_leased(connection, job_id, epoch), job_id, epoch)
         jobs.extend_lease(connection, job_id, epoch, time.time() + plane.settings.lease_seconds)
+        costs.charge_steps(connection, job, rows)
+        budgets.enforce(connection, job.project_id)
         return jobs.insert_events(connection, job_id, rows)
 
 
@@ -140,6 +142,7 @@ def succeed(
             worker_id=None,
         )
         models.insert_model(connection, _model(job, name, None, artifact))
+        costs.charge_training(connection, job, trained_tokens)
         webhooks.tell(connection, job.project_id, "fine_tuning.job.succeeded", job.id)
         jobs.insert_events(
             connection,
@@ -163,6 +166,7 @@ def end_badly(connection: Any, job: Job, *, code: str, text: str, param: str | N
     require_transition(job.id, job.status, JobStatus.FAILED)
     error = {"code": code, "message": text, "param": param}
     webhooks.tell(connection, job.project_id, "fine_tuning.job.failed", job.id)
+    costs.forgive_training(connection, job)
     jobs.change(connection, job, JobStatus.FAILED, finished_at=now(), error=error, worker_id=None)
     jobs.insert_events(
         connection, job.id, [message("failed", f"The job failed: {text}", level="error", data={"code": code})]

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from finery.control import audit
 from finery.control.plane import ControlPlane
 from finery.core.access import Caller
 from finery.core.errors import NotFound
@@ -60,6 +61,7 @@ def set_metadata(plane: ControlPlane, caller: Caller, completion_id: str, metada
     found = get(plane, caller, completion_id)
     with plane.database.write() as connection:
         records.change(connection, found, metadata=metadata or {})
+        audit.record(connection, caller, "completions.update", completion_id)
     return get(plane, caller, completion_id)
 
 
@@ -68,3 +70,4 @@ def delete(plane: ControlPlane, caller: Caller, completion_id: str) -> None:
     get(plane, caller, completion_id)
     with plane.database.write() as connection:
         records.remove(connection, caller.project.id, Kind.COMPLETION, completion_id)
+        audit.record(connection, caller, "completions.delete", completion_id)

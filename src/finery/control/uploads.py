@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from finery.control import files
+from finery.control import audit, files
 from finery.control.plane import ControlPlane, now
 from finery.core.access import Caller
 from finery.core.errors import Conflict, InvalidRequest, NotFound, TooLarge
@@ -63,6 +63,7 @@ def create(plane: ControlPlane, caller: Caller, request: UploadRequest) -> Recor
     )
     with plane.database.write() as connection:
         records.insert_record(connection, upload)
+        audit.record(connection, caller, "uploads.create", upload.id, bytes=request.bytes, purpose=request.purpose)
     return upload
 
 
@@ -123,7 +124,7 @@ def complete(
         chunks=_bytes_of(plane, chosen),
         keep_seconds=upload.body["keep_seconds"],
     )
-    done = _end(plane, upload, COMPLETED)
+    done = _end(plane, upload, COMPLETED, by=caller)
     return done, file
 
 
@@ -133,7 +134,7 @@ def cancel(plane: ControlPlane, caller: Caller, upload_id: str) -> Record:
     Raises:
         Conflict: it is no longer pending.
     """
-    return _end(plane, _pending(plane, caller, upload_id), CANCELLED)
+    return _end(plane, _pending(plane, caller, upload_id), CANCELLED, by=caller)
 
 
 def expire(plane: ControlPlane) -> None:
@@ -156,13 +157,15 @@ def _pending(plane: ControlPlane, caller: Caller, upload_id: str) -> Record:
     return upload
 
 
-def _end(plane: ControlPlane, upload: Record, status: str) -> Record:
+def _end(plane: ControlPlane, upload: Record, status: str, *, by: Caller | None = None) -> Record:
     with plane.database.write() as connection:
         if not records.change(connection, upload, status=status):
             raise Conflict(f"The upload {upload.id} was ended in this very moment.", code="upload_not_pending")
         parts = records.list_owned(connection, upload.project_id, Kind.UPLOAD_PART, upload.id)
         records.remove_owned(connection, upload.project_id, Kind.UPLOAD_PART, upload.id)
         ended = records.get(connection, upload.project_id, Kind.UPLOAD, upload.id)
+        if by is not None:
+            audit.record(connection, by, f"uploads.{status}", upload.id)
     for sha256 in {part.body["sha256"] for part in parts}:
         files.drop_blob(plane, sha256)
     assert ended is not None

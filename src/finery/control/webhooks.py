@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from finery.control import audit
 from finery.control.plane import ControlPlane, now
 from finery.core.access import Caller
 from finery.core.errors import InvalidRequest, NotFound, Unavailable
@@ -75,6 +76,7 @@ def create(plane: ControlPlane, caller: Caller, *, name: str, url: str, event_ty
     )
     with plane.database.write() as connection:
         records.insert_record(connection, endpoint)
+        audit.record(connection, caller, "webhooks.create", endpoint.id, name=name, events=event_types)
     return endpoint, secret
 
 
@@ -105,6 +107,7 @@ def update(plane: ControlPlane, caller: Caller, endpoint_id: str, changes: dict[
         _check(plane, body["url"], body["event_types"])
         with plane.database.write() as connection:
             records.change(connection, endpoint, body={**body, "updated_at": now()})
+            audit.record(connection, caller, "webhooks.update", endpoint_id, changed=sorted(changes))
     return get(plane, caller, endpoint_id)
 
 
@@ -116,6 +119,7 @@ def rotate(plane: ControlPlane, caller: Caller, endpoint_id: str, *, keep_old: b
     with plane.database.write() as connection:
         body = {**endpoint.body, "secrets": [[secret, None], *old], "updated_at": now()}
         records.change(connection, endpoint, body=body)
+        audit.record(connection, caller, "webhooks.rotate", endpoint_id)
     return get(plane, caller, endpoint_id), secret
 
 
@@ -125,6 +129,7 @@ def delete(plane: ControlPlane, caller: Caller, endpoint_id: str) -> None:
     with plane.database.write() as connection:
         records.remove(connection, caller.project.id, Kind.WEBHOOK_ENDPOINT, endpoint_id)
         records.remove_owned(connection, caller.project.id, Kind.WEBHOOK_DELIVERY, endpoint_id)
+        audit.record(connection, caller, "webhooks.delete", endpoint_id)
 
 
 async def test(plane: ControlPlane, caller: Caller, endpoint_id: str, event_type: str) -> int:

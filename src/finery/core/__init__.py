@@ -2,7 +2,12 @@
 
 errors            every error raised on purpose, as one tree
 ids               identifiers and model names
-access            projects, keys, roles × permissions
+roles             roles × permissions, as one table
+access            scopes, grants, callers, keys
+audit             entries chained by their hashes
+costs             prices, amounts, budgets
+scheduling        whose job is next: fair between projects
+tenancy           subscription, hub, location, provider, connection
 files             an uploaded file and its states
 jobs              a fine-tuning job and the one table of its legal transitions
 hyperparameters   every knob of a job in one table; "auto" → numbers

@@ -11,6 +11,7 @@
     │   └── Fenced            a worker wrote with a lease that is no longer its own
     ├── TooLarge              over a size limit
     ├── RateLimited           try again later
+    │   └── OverBudget        nothing is left to spend; a retry can't help
     ├── ContentFiltered       a policy blocked it
     ├── StorageFull           no space left where Finery keeps its data
     ├── CorruptArtifact       a file on disk isn't what its manifest says
@@ -97,6 +98,12 @@ class RateLimited(FineryError):
     ) -> None:
         super().__init__(message, code=code, param=param)
         self.retry_after_seconds = retry_after_seconds
+
+
+class OverBudget(RateLimited):
+    """The project's budget has nothing left; a retry can't help before somebody raises it."""
+
+    code = "insufficient_quota"
 
 
 class ContentFiltered(FineryError):

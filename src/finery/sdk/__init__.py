@@ -16,6 +16,7 @@ Objects are the plain JSON of the wire (`Json`); lists come newest first, as the
     resources.py    files, datasets, jobs, models, chat, deployments, evaluations, sweeps, keys
     exports.py     models written for other programs
     monitoring.py  metrics, drift, capture
+    tenancy.py      projects, providers, costs
 """
 
 from pathlib import Path
@@ -37,6 +38,7 @@ from finery.sdk.resources import (
     Models,
     Sweeps,
 )
+from finery.sdk.tenancy import Costs, Projects, Providers
 from finery.sdk.wire import ApiError, Json, Wire
 
 __all__ = ["SETTLED", "ApiError", "ChatDelta", "Connection", "Finery", "Json", "default_home", "locate"]
@@ -63,6 +65,9 @@ class Finery:
         self.evaluations = Evaluations(self._wire)
         self.sweeps = Sweeps(self._wire)
         self.keys = Keys(self._wire)
+        self.projects = Projects(self._wire)
+        self.providers = Providers(self._wire)
+        self.costs = Costs(self._wire)
 
     def close(self) -> None:
         """Close the connections."""

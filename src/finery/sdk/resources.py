@@ -365,13 +365,21 @@ class Keys:
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
 
-    def create(self, name: str) -> Json:
-        """A new key; its text is in the field `key`, this once."""
-        return self._wire.call("POST", "/finery/v1/keys", json={"name": name})
+    def create(self, name: str, **options: Any) -> Json:
+        """A new key; its text is in the field `key`, this once. Options: role, level, permissions, principal,
+        expires_in (seconds); those that are None are left out.
+        """
+        given = {option: value for option, value in options.items() if value is not None}
+        return self._wire.call("POST", "/finery/v1/keys", json={"name": name, **given})
 
     def list(self) -> Iterator[Json]:
         """Every key, without its text."""
         yield from self._wire.call("GET", "/finery/v1/keys").get("data") or []
+
+    def rotate(self, key_id: str, keep_old_for: int | None = None) -> Json:
+        """A key's successor; the old one goes on for a day, or for `keep_old_for` seconds."""
+        body = {} if keep_old_for is None else {"keep_old_for": keep_old_for}
+        return self._wire.call("POST", f"/finery/v1/keys/{_part(key_id)}/rotate", json=body)
 
     def revoke(self, key_id: str) -> Json:
         """End a key at once."""

@@ -4,7 +4,11 @@
     schema       the tables
     migrations   alembic: from every released schema to this one
     pages        listing by cursor
-    projects     projects and their keys
+    tenancy      subscriptions, hubs, connections, locations, providers
+    projects     projects
+    audit        who changed what, in a chain
+    costs        prices, the ledger, budgets
+    access       keys, principals, role assignments
     files        uploaded files and their reports
     datasets     names for versions of data, and what was made from what
 jobs         fine-tuning jobs, their leases, events and checkpoints

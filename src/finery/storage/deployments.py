@@ -70,6 +70,25 @@ def change(connection: Connection, deployment: Deployment, **values: Any) -> boo
     return connection.execute(statement).rowcount == 1
 
 
+def list_hosted(connection: Connection) -> list[tuple[Deployment, int | None]]:
+    """Deployments of all projects that answer, each with the moment up to which its hosting was charged."""
+    query = select(*_COLUMNS, deployments.c.charged_until).where(deployments.c.status == DeploymentStatus.SUCCEEDED)
+    found = []
+    for row in connection.execute(query):
+        values = dict(row._mapping)
+        found.append((values.pop("charged_until"), values))
+    return [(_deployment_of(values), until) for until, values in found]
+
+
+def set_charged(connection: Connection, deployment: Deployment, until: int) -> None:
+    """Remember up to when a deployment's hosting was charged."""
+    connection.execute(
+        update(deployments)
+        .where(deployments.c.project_id == deployment.project_id, deployments.c.name == deployment.name)
+        .values(charged_until=until)
+    )
+
+
 def remove(connection: Connection, project_id: str, name: str) -> bool:
     """Forget a deployment."""
     statement = delete(deployments).where(deployments.c.project_id == project_id, deployments.c.name == name)
@@ -77,4 +96,8 @@ def remove(connection: Connection, project_id: str, name: str) -> bool:
 
 
 def _deployment(row: Row[Any]) -> Deployment:
-    return Deployment(**{**row._mapping, "status": DeploymentStatus(row.status)})
+    return _deployment_of(row._mapping)
+
+
+def _deployment_of(values: Any) -> Deployment:
+    return Deployment(**{**values, "status": DeploymentStatus(values["status"])})

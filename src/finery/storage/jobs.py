@@ -9,11 +9,12 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import JSON, Connection, Row, delete, func, insert, null, or_, select, update
+from sqlalchemy import JSON, Connection, Row, case, delete, func, insert, null, or_, select, update
 
 from finery.core.ids import new_id
 from finery.core.jobs import Job, JobStatus
 from finery.core.models import Checkpoint
+from finery.core.scheduling import Share, Waiting, next_job
 from finery.storage.pages import Cursor, Page, fetch
 from finery.storage.schema import checkpoints, deployments, events, jobs, models
 
@@ -88,7 +89,7 @@ def set_values(connection: Connection, job_id: str, **values: Any) -> None:
 
 
 def next_claimable(connection: Connection, worker_id: str, now: float) -> Job | None:
-    """The oldest job that waits, or that a worker has left: its lease ran out, or the asking worker held it.
+    """A job that a worker has left (its lease ran out, or the asking worker held it), else the fair one that waits.
 
     A worker runs one job at a time, so one that asks for work has none: whatever it still holds was lost with an
     earlier life of it.
@@ -96,15 +97,35 @@ def next_claimable(connection: Connection, worker_id: str, now: float) -> Job | 
     abandoned = jobs.c.status.in_([JobStatus.RUNNING, JobStatus.PAUSING]) & or_(
         jobs.c.lease_until < now, jobs.c.worker_id == worker_id
     )
-    query = (
-        select(*_COLUMNS)
-        .where(or_(jobs.c.status == JobStatus.QUEUED, abandoned))
-        .order_by(jobs.c.position)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-    )
+    query = select(*_COLUMNS).where(abandoned).order_by(jobs.c.position).limit(1).with_for_update(skip_locked=True)
     row = connection.execute(query).one_or_none()
+    if row is not None:
+        return _job(row)
+    chosen = next_job(_waiting(connection), _shares(connection))
+    if chosen is None:
+        return None
+    taken = select(*_COLUMNS).where(jobs.c.id == chosen.job_id, jobs.c.status == JobStatus.QUEUED)
+    row = connection.execute(taken.with_for_update(skip_locked=True)).one_or_none()
     return _job(row) if row else None
+
+
+def _waiting(connection: Connection) -> list[Waiting]:
+    """Each project's oldest job that waits."""
+    heads = select(func.min(jobs.c.position)).where(jobs.c.status == JobStatus.QUEUED).group_by(jobs.c.project_id)
+    query = select(jobs.c.id, jobs.c.project_id, jobs.c.position).where(jobs.c.position.in_(heads))
+    return [
+        Waiting(job_id=row.id, project_id=row.project_id, position=row.position) for row in connection.execute(query)
+    ]
+
+
+def _shares(connection: Connection) -> dict[str, Share]:
+    """What every project has of the workers now, and when a job of it began last."""
+    running = func.sum(case((jobs.c.status.in_([JobStatus.RUNNING, JobStatus.PAUSING]), 1), else_=0))
+    query = select(jobs.c.project_id, running.label("running"), func.max(jobs.c.started_at).label("served"))
+    return {
+        row.project_id: Share(running=int(row.running or 0), served_at=int(row.served or 0))
+        for row in connection.execute(query.group_by(jobs.c.project_id))
+    }
 
 
 def extend_lease(connection: Connection, job_id: str, epoch: int, until: float) -> None:

@@ -24,12 +24,88 @@ metadata = MetaData(
     }
 )
 
+subscriptions = Table(
+    "subscriptions",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("name", String(64), nullable=False, unique=True),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+providers = Table(
+    "providers",
+    metadata,
+    # A row for each that is registered.
+    Column("subscription_id", ForeignKey("subscriptions.id"), primary_key=True),
+    Column("namespace", String(40), primary_key=True),
+    Column("registered_at", BigInteger, nullable=False),
+)
+
+locations = Table(
+    "locations",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("display_name", String(100), nullable=False),
+    # None: every model.
+    Column("models", JSON(none_as_null=True)),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+hubs = Table(
+    "hubs",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("subscription_id", ForeignKey("subscriptions.id"), nullable=False),
+    Column("name", String(64), nullable=False, unique=True),
+    Column("resource_group", String(90), nullable=False),
+    Column("location", ForeignKey("locations.name"), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+connections = Table(
+    "connections",
+    metadata,
+    Column("hub_id", ForeignKey("hubs.id"), primary_key=True),
+    Column("name", String(64), primary_key=True),
+    Column("category", String(64), nullable=False),
+    Column("target", Text, nullable=False),
+    Column("metadata", JSON, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+
 projects = Table(
     "projects",
     metadata,
     Column("id", String(40), primary_key=True),
     Column("name", String(64), nullable=False, unique=True),
+    Column("hub_id", ForeignKey("hubs.id"), nullable=False),
     Column("created_at", BigInteger, nullable=False),
+    Index(None, "hub_id"),
+)
+
+principals = Table(
+    "principals",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("kind", String(20), nullable=False),
+    Column("name", String(64), nullable=False, unique=True),
+    # The `sub` of an identity provider's tokens.
+    Column("subject", String(255), unique=True),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+role_assignments = Table(
+    "role_assignments",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("principal_id", ForeignKey("principals.id"), nullable=False),
+    Column("role", String(60), nullable=False),
+    Column("subscription_id", ForeignKey("subscriptions.id"), nullable=False),
+    # Without a project it holds for the hub, without a hub for the subscription.
+    Column("hub_id", ForeignKey("hubs.id")),
+    Column("project_id", ForeignKey("projects.id")),
+    Column("created_at", BigInteger, nullable=False),
+    Index(None, "principal_id"),
 )
 
 keys = Table(
@@ -41,8 +117,15 @@ keys = Table(
     Column("hint", String(40), nullable=False),
     # SHA-256 of the secret: found by one index look-up, and useless to whoever reads the table.
     Column("digest", String(64), nullable=False, unique=True),
+    Column("role", String(60)),
+    Column("level", String(20), nullable=False),
+    Column("permissions", JSON(none_as_null=True)),
+    Column("principal_id", ForeignKey("principals.id")),
+    Column("rotated_from", String(40), unique=True),
     Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
     Column("revoked_at", BigInteger),
+    Index(None, "project_id"),
 )
 
 files = Table(
@@ -167,6 +250,8 @@ deployments = Table(
     Column("parity_override", JSON(none_as_null=True)),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
+    # Hosting was charged up to here; None before it answered first.
+    Column("charged_until", BigInteger),
     UniqueConstraint("project_id", "name"),
     Index(None, "project_id", "model"),
     Index(None, "status"),
@@ -247,4 +332,67 @@ traffic = Table(
     Column("completion_tokens", BigInteger, nullable=False),
     Column("tally", JSON, nullable=False),
     Index(None, "began_at"),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    # No foreign keys: what was done stays known after the thing and its project were deleted.
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("key_id", String(40), nullable=False),
+    Column("principal_id", String(40)),
+    Column("project_id", String(40)),
+    Column("action", String(60), nullable=False),
+    Column("target", Text, nullable=False),
+    # Text, not JSON: it is hashed as it stands.
+    Column("details", Text, nullable=False),
+    Column("previous", String(64), nullable=False),
+    Column("hash", String(64), nullable=False),
+    Index(None, "project_id", "number"),
+)
+
+audit_head = Table(
+    "audit_head",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("number", BigInteger, nullable=False),
+    Column("hash", String(64), nullable=False),
+)
+
+prices = Table(
+    "prices",
+    metadata,
+    Column("model", String(100), primary_key=True),
+    # Nano-units of the currency, for a million tokens; hosting for an hour.
+    Column("training", BigInteger, nullable=False),
+    Column("hosting", BigInteger, nullable=False),
+    Column("input", BigInteger, nullable=False),
+    Column("output", BigInteger, nullable=False),
+)
+
+ledger = Table(
+    "ledger",
+    metadata,
+    # No foreign keys: what was spent stays known after the project was deleted.
+    Column("project_id", String(40), primary_key=True),
+    Column("day", String(10), primary_key=True),
+    Column("meter", String(20), primary_key=True),
+    Column("source", String(255), primary_key=True),
+    Column("model", String(255), primary_key=True),
+    Column("unit_price", BigInteger, primary_key=True, autoincrement=False),
+    Column("quantity", BigInteger, nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Index(None, "project_id", "source"),
+)
+
+budgets = Table(
+    "budgets",
+    metadata,
+    Column("project_id", ForeignKey("projects.id"), primary_key=True),
+    Column("limit", BigInteger, nullable=False),
+    Column("period", String(20), nullable=False),
+    Column("warn_at", Float, nullable=False),
+    Column("warned_at", BigInteger),
+    Column("exhausted_at", BigInteger),
 )

@@ -114,6 +114,7 @@ class WireServer:
             Route("/v1/chat/completions", self.chat, methods=["POST"]),
             Route("/finery/v1/deployments", self.list_deployments, methods=["GET", "POST"]),
             Route("/finery/v1/deployments/{name}", self.deployment, methods=["GET", "PATCH", "DELETE"]),
+            Route("/finery/v1/providers", self.list_providers),
             Route("/finery/v1/keys", self.list_keys, methods=["GET", "POST"]),
             Route("/finery/v1/keys/{key}", self.key, methods=["DELETE"]),
             Route("/html", lambda _: HTMLResponse("<h1>Bad gateway</h1>", status_code=502)),
@@ -272,6 +273,10 @@ class WireServer:
             found |= {**update["changes"], "update": None}
         found["status"] = "Failed" if found["status_details"] else "Succeeded"
         return JSONResponse(found)
+
+    async def list_providers(self, request: Request) -> Response:
+        found = {"namespace": "Finery.Compute", "registration_state": "Registered", "missing": []}
+        return JSONResponse({"object": "list", "data": [found]})
 
     async def list_keys(self, request: Request) -> Response:
         state = self.state

@@ -9,7 +9,7 @@ import pytest
 
 from finery.core.jobs import Job, JobStatus
 from finery.core.models import Checkpoint
-from finery.storage import jobs, projects
+from finery.storage import jobs, projects, tenancy
 from finery.storage.database import Database
 from finery.storage.pages import Cursor
 
@@ -22,10 +22,15 @@ def database(tmp_path: Path) -> Iterator[Database]:
     database.close()
 
 
+def _hub(connection: Any) -> str:
+    """The hub that the migrations made."""
+    return tenancy.list_hubs(connection)[0].id
+
+
 @pytest.fixture
 def project_id(database: Database) -> str:
     with database.write() as connection:
-        return projects.insert_project(connection, "default").id
+        return projects.insert_project(connection, "default", _hub(connection)).id
 
 
 def add_job(database: Database, project_id: str, name: str, **values: Any) -> Job:
@@ -148,7 +153,7 @@ def test_only_the_last_checkpoints_are_kept(database: Database, project_id: str)
 def test_an_error_inside_a_transaction_leaves_nothing(database: Database, project_id: str) -> None:
     def break_off() -> None:
         with database.write() as connection:
-            projects.insert_project(connection, "half")
+            projects.insert_project(connection, "half", _hub(connection))
             raise RuntimeError("in the middle")
 
     with pytest.raises(RuntimeError):

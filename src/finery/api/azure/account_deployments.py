@@ -6,10 +6,11 @@ from fastapi import APIRouter, Depends
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from finery.api.access import ReadsDeployments, WritesDeployments
 from finery.api.azure import arm, errors, versions
 from finery.api.azure.accounts import CAPACITY, SKUS
 from finery.api.azure.arm import Account, OfAccount, Wire
-from finery.api.context import AsCaller, Plane
+from finery.api.context import Plane
 from finery.api.finery.deployments import Sku
 from finery.control import deployments
 from finery.core.deployments import Deployment, DeploymentStatus
@@ -60,19 +61,19 @@ class PatchDeployment(BaseModel):
 
 
 @router.get("")
-def list_deployments(plane: Plane, caller: AsCaller, account: OfAccount) -> Wire:
+def list_deployments(plane: Plane, caller: ReadsDeployments, account: OfAccount) -> Wire:
     """The account's deployments."""
     return arm.paged(_deployment(account, found) for found in deployments.list_all(plane, caller))
 
 
 @router.get("/{name}")
-def retrieve(plane: Plane, caller: AsCaller, account: OfAccount, name: str) -> JSONResponse:
+def retrieve(plane: Plane, caller: ReadsDeployments, account: OfAccount, name: str) -> JSONResponse:
     """One deployment."""
     return arm.accepted(_deployment(account, deployments.get(plane, caller, name)))
 
 
 @router.put("/{name}")
-def put(plane: Plane, caller: AsCaller, account: OfAccount, name: str, body: PutDeployment) -> JSONResponse:
+def put(plane: Plane, caller: WritesDeployments, account: OfAccount, name: str, body: PutDeployment) -> JSONResponse:
     """Make a deployment, or make it another."""
     sku = body.sku.model_dump() if body.sku else None
     found, made = deployments.put(
@@ -82,7 +83,9 @@ def put(plane: Plane, caller: AsCaller, account: OfAccount, name: str, body: Put
 
 
 @router.patch("/{name}")
-def patch(plane: Plane, caller: AsCaller, account: OfAccount, name: str, body: PatchDeployment) -> JSONResponse:
+def patch(
+    plane: Plane, caller: WritesDeployments, account: OfAccount, name: str, body: PatchDeployment
+) -> JSONResponse:
     """Change a deployment's kind or capacity."""
     old = deployments.get(plane, caller, name)
     found, _ = deployments.put(plane, caller, name=name, model=old.model, sku=body.sku.model_dump(), policy=old.policy)
@@ -90,7 +93,7 @@ def patch(plane: Plane, caller: AsCaller, account: OfAccount, name: str, body: P
 
 
 @router.delete("/{name}")
-def delete(plane: Plane, caller: AsCaller, account: OfAccount, name: str) -> Response:
+def delete(plane: Plane, caller: WritesDeployments, account: OfAccount, name: str) -> Response:
     """Delete a deployment, at once; 204 where there is none."""
     try:
         deployments.delete(plane, caller, name)
@@ -100,7 +103,7 @@ def delete(plane: Plane, caller: AsCaller, account: OfAccount, name: str) -> Res
 
 
 @router.get("/{name}/skus")
-def list_skus(plane: Plane, caller: AsCaller, account: OfAccount, name: str) -> Wire:
+def list_skus(plane: Plane, caller: ReadsDeployments, account: OfAccount, name: str) -> Wire:
     """What a deployment could be changed to."""
     deployments.get(plane, caller, name)
     kind = f"{arm.PROVIDER}/accounts/deployments"

@@ -4,10 +4,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Request
 
+from finery.api.access import AsksModels, ReadsModels, secret_of
 from finery.api.azure import arm, errors, versions
 from finery.api.azure.arm import Account, OfAccount, Wire
 from finery.api.azure.inference import publisher_of
-from finery.api.context import AsCaller, Plane, secret_of
+from finery.api.context import Plane
 from finery.control import deployments, models
 from finery.control.plane import ControlPlane
 from finery.core.access import Caller
@@ -25,63 +26,63 @@ _CAPABILITIES = {"fineTune": "true", "inference": "true", "completion": "true", 
 
 
 @router.get(arm.SUBSCRIPTION + "/accounts")
-def list_accounts(caller: AsCaller, request: Request, subscription: str) -> Wire:
+def list_accounts(caller: ReadsModels, request: Request, subscription: str) -> Wire:
     """The caller's account; its resource group is `default`."""
     return arm.paged([_account(request, caller, arm.own_account(caller, subscription, "default"))])
 
 
 @router.get(arm.GROUP + "/accounts")
-def list_accounts_of_group(caller: AsCaller, request: Request, subscription: str, group: str) -> Wire:
+def list_accounts_of_group(caller: ReadsModels, request: Request, subscription: str, group: str) -> Wire:
     """The caller's account, in any resource group."""
     return arm.paged([_account(request, caller, arm.own_account(caller, subscription, group))])
 
 
 @router.get(arm.ACCOUNT)
-def retrieve(caller: AsCaller, request: Request, account: OfAccount) -> Wire:
+def retrieve(caller: ReadsModels, request: Request, account: OfAccount) -> Wire:
     """One account."""
     return _account(request, caller, account)
 
 
 @router.post(arm.ACCOUNT + "/listKeys")
-def list_keys(request: Request, account: OfAccount) -> dict[str, str]:
+def list_keys(caller: AsksModels, request: Request, account: OfAccount) -> dict[str, str]:
     """The key that was sent: of others only the digest is known."""
     return {"key1": secret_of(request)}
 
 
 @router.get(arm.ACCOUNT + "/models")
-def list_models(plane: Plane, caller: AsCaller, account: OfAccount) -> Wire:
+def list_models(plane: Plane, caller: ReadsModels, account: OfAccount) -> Wire:
     """What can be deployed: base models of this machine, and the tuned ones."""
     return arm.paged(_bases(plane) + _tuned(plane, caller))
 
 
 @router.get(arm.ACCOUNT + "/skus")
-def list_skus(account: OfAccount) -> Wire:
+def list_skus(caller: ReadsModels, account: OfAccount) -> Wire:
     """The kinds of account there are."""
     return arm.paged([{"resourceType": f"{arm.PROVIDER}/accounts", "sku": {"name": "S0"}}])
 
 
 @router.get(arm.ACCOUNT + "/usages")
-def list_usages(plane: Plane, caller: AsCaller, account: OfAccount) -> Wire:
+def list_usages(plane: Plane, caller: ReadsModels, account: OfAccount) -> Wire:
     """What the account uses."""
     return arm.paged(_usages(plane, caller))
 
 
 @router.get(arm.SUBSCRIPTION + "/skus")
-def list_resource_skus(caller: AsCaller) -> Wire:
+def list_resource_skus(caller: ReadsModels) -> Wire:
     """The kinds of account there are, and where."""
     sku = {"resourceType": "accounts", "name": "S0", "tier": "Standard", "kind": "AIServices"}
     return arm.paged([{**sku, "locations": [arm.LOCATION], "restrictions": []}])
 
 
 @router.get(arm.SUBSCRIPTION + "/locations/{location}/models")
-def list_models_of_location(plane: Plane, caller: AsCaller, location: Annotated[str, Path(max_length=64)]) -> Wire:
+def list_models_of_location(plane: Plane, caller: ReadsModels, location: Annotated[str, Path(max_length=64)]) -> Wire:
     """Base models that a location offers."""
     _require_location(location)
     return arm.paged({"kind": "OpenAI", "skuName": "S0", "model": model} for model in _bases(plane))
 
 
 @router.get(arm.SUBSCRIPTION + "/locations/{location}/usages")
-def list_usages_of_location(plane: Plane, caller: AsCaller, location: Annotated[str, Path(max_length=64)]) -> Wire:
+def list_usages_of_location(plane: Plane, caller: ReadsModels, location: Annotated[str, Path(max_length=64)]) -> Wire:
     """What the caller uses in a location."""
     _require_location(location)
     return arm.paged(_usages(plane, caller))

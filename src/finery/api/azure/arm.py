@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Path
 from fastapi.responses import JSONResponse
 
-from finery.api.context import AsCaller
+from finery.api.access import KnownCaller
 from finery.core.access import Caller
 from finery.core.errors import NotFound
 
@@ -45,7 +45,7 @@ class Account:
 
 
 def account_of(
-    caller: AsCaller,
+    caller: KnownCaller,
     subscription: Annotated[str, Path(max_length=128)],
     group: Annotated[str, Path(max_length=90)],
     account: Annotated[str, Path(max_length=64)],

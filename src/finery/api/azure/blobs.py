@@ -13,6 +13,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
+from finery.api.access import BySignature
 from finery.api.context import Plane
 from finery.control import containers
 from finery.control.containers import Signature
@@ -20,7 +21,7 @@ from finery.core.errors import InvalidRequest, TooLarge
 from finery.core.files import MAX_FILE_BYTES, File
 from finery.core.records import Record
 
-router = APIRouter(prefix="/blobs/{container}", tags=["azure"])
+router = APIRouter(prefix="/blobs/{container}", tags=["azure"], dependencies=[Depends(BySignature())])
 
 _IN_MEMORY_BYTES = 1024 * 1024
 _RANGE = re.compile(r"bytes=(\d{1,15})-(\d{1,15})?")

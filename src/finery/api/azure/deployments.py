@@ -8,8 +8,9 @@ from typing import Any
 from fastapi import APIRouter, Depends
 from fastapi.responses import Response
 
+from finery.api.access import AsksModels
 from finery.api.azure import versions
-from finery.api.context import AsCaller, Plane
+from finery.api.context import Plane
 from finery.api.openai import chat, completions, embeddings
 from finery.api.openai.chat_body import CreateChatCompletion
 from finery.api.openai.completions import CreateCompletion
@@ -38,20 +39,22 @@ class EmbeddingsOfDeployment(CreateEmbeddings):
 
 
 @router.post("/chat/completions", response_model=None)
-async def create_chat_completion(plane: Plane, caller: AsCaller, deployment: str, body: ChatOfDeployment) -> Response:
+async def create_chat_completion(plane: Plane, caller: AsksModels, deployment: str, body: ChatOfDeployment) -> Response:
     """Answer a conversation."""
     return await chat.create(plane, caller, body.model_copy(update={"model": deployment}))
 
 
 @router.post("/completions", response_model=None)
-async def create_completion(plane: Plane, caller: AsCaller, deployment: str, body: CompletionOfDeployment) -> Response:
+async def create_completion(
+    plane: Plane, caller: AsksModels, deployment: str, body: CompletionOfDeployment
+) -> Response:
     """Let a text go on."""
     return await completions.create(plane, caller, body.model_copy(update={"model": deployment}))
 
 
 @router.post("/embeddings")
 async def create_embeddings(
-    plane: Plane, caller: AsCaller, deployment: str, body: EmbeddingsOfDeployment
+    plane: Plane, caller: AsksModels, deployment: str, body: EmbeddingsOfDeployment
 ) -> dict[str, Any]:
     """Texts as vectors."""
     answer = await embeddings.create(plane, caller, body.model_copy(update={"model": deployment}))

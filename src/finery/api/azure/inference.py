@@ -12,8 +12,9 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict
 from starlette.concurrency import run_in_threadpool
 
+from finery.api.access import AsksModels, ReadsModels
 from finery.api.azure import versions
-from finery.api.context import AsCaller, Plane
+from finery.api.context import Plane
 from finery.api.openai import chat, embeddings
 from finery.api.openai.chat_body import CreateChatCompletion
 from finery.api.openai.embeddings import CreateEmbeddings
@@ -50,7 +51,7 @@ class InferEmbeddings(CreateEmbeddings):
 @router.post("/chat/completions", response_model=None)
 @router.post("/models/chat/completions", response_model=None)
 async def create_chat_completion(
-    plane: Plane, caller: AsCaller, body: InferChat, extra: ExtraParameters = "error"
+    plane: Plane, caller: AsksModels, body: InferChat, extra: ExtraParameters = "error"
 ) -> Response:
     """Answer a conversation."""
     _check(body, extra)
@@ -61,7 +62,7 @@ async def create_chat_completion(
 @router.post("/embeddings")
 @router.post("/models/embeddings")
 async def create_embeddings(
-    plane: Plane, caller: AsCaller, body: InferEmbeddings, extra: ExtraParameters = "error"
+    plane: Plane, caller: AsksModels, body: InferEmbeddings, extra: ExtraParameters = "error"
 ) -> dict[str, Any]:
     """Texts as vectors."""
     _check(body, extra)
@@ -71,13 +72,13 @@ async def create_embeddings(
 
 @router.get("/info")
 @router.get("/models/info")
-def info(plane: Plane, caller: AsCaller) -> dict[str, str]:
+def info(plane: Plane, caller: ReadsModels) -> dict[str, str]:
     """Which model answers where none is named."""
     return _info(plane, caller, deployments.only_one(plane, caller).name)
 
 
 @router.get("/openai/deployments/{deployment}/info")
-def info_of_deployment(plane: Plane, caller: AsCaller, deployment: str) -> dict[str, str]:
+def info_of_deployment(plane: Plane, caller: ReadsModels, deployment: str) -> dict[str, str]:
     """Which model answers under a deployment's name."""
     return _info(plane, caller, deployment)
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from fastapi import Depends, Path
 
-from finery.api.context import AsCaller
+from finery.api.access import KnownCaller
 from finery.control import containers, models
 from finery.control.named_jobs import get_model
 from finery.control.plane import ControlPlane
@@ -40,7 +40,7 @@ class Workspace:
 
 
 def workspace_of(
-    caller: AsCaller,
+    caller: KnownCaller,
     subscription: Annotated[str, Path(max_length=128)],
     group: Annotated[str, Path(max_length=90)],
     workspace: Annotated[str, Path(max_length=64)],

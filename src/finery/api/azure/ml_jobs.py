@@ -7,10 +7,11 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from finery.api.access import ReadsJobs, WritesJobs
 from finery.api.azure import arm, errors, ml, versions
 from finery.api.azure.arm import Wire
 from finery.api.azure.ml import OfWorkspace, Workspace
-from finery.api.context import AsCaller, Plane
+from finery.api.context import Plane
 from finery.control import models, named_jobs, specs
 from finery.control.jobs import JobRequest
 from finery.control.named_jobs import NamedJob
@@ -91,7 +92,7 @@ class PutJob(BaseModel):
 
 @router.put("/{name}")
 def put(
-    plane: Plane, caller: AsCaller, request: Request, workspace: OfWorkspace, name: str, body: PutJob
+    plane: Plane, caller: WritesJobs, request: Request, workspace: OfWorkspace, name: str, body: PutJob
 ) -> JSONResponse:
     """Submit a job under a name."""
     asked = body.properties.model_dump(mode="json", by_alias=True)
@@ -103,19 +104,19 @@ def put(
 
 
 @router.get("")
-def list_jobs(plane: Plane, caller: AsCaller, request: Request, workspace: OfWorkspace) -> Wire:
+def list_jobs(plane: Plane, caller: ReadsJobs, request: Request, workspace: OfWorkspace) -> Wire:
     """The workspace's jobs, newest first."""
     return arm.paged(_job(request, workspace, job) for job in named_jobs.list_all(plane, caller))
 
 
 @router.get("/{name}")
-def retrieve(plane: Plane, caller: AsCaller, request: Request, workspace: OfWorkspace, name: str) -> Wire:
+def retrieve(plane: Plane, caller: ReadsJobs, request: Request, workspace: OfWorkspace, name: str) -> Wire:
     """One job."""
     return _job(request, workspace, named_jobs.get(plane, caller, name))
 
 
 @router.post("/{name}/cancel")
-def cancel(plane: Plane, caller: AsCaller, workspace: OfWorkspace, name: str) -> Response:
+def cancel(plane: Plane, caller: WritesJobs, workspace: OfWorkspace, name: str) -> Response:
     """Cancel a job, at once."""
     named_jobs.cancel(plane, caller, name)
     return Response(status_code=200)

@@ -6,10 +6,11 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from finery.api.access import AsksModels, ReadsModels, WritesDeployments, secret_of
 from finery.api.azure import arm, errors, ml, versions
 from finery.api.azure.arm import Wire
 from finery.api.azure.ml import OfWorkspace, Workspace
-from finery.api.context import AsCaller, Plane, secret_of
+from finery.api.context import Plane
 from finery.control import deployments, named_jobs
 from finery.control.named_jobs import RegisteredModel
 from finery.core.access import Caller
@@ -53,20 +54,20 @@ class PutEndpoint(BaseModel):
 
 
 @router.get("")
-def list_workspaces(caller: AsCaller, subscription: str, group: str) -> Wire:
+def list_workspaces(caller: ReadsModels, subscription: str, group: str) -> Wire:
     """The caller's workspace."""
     workspace = Workspace(subscription=subscription, group=group, name=caller.project.name)
     return arm.paged([_workspace(caller, workspace)])
 
 
 @router.get("/{workspace}")
-def retrieve(caller: AsCaller, workspace: OfWorkspace) -> Wire:
+def retrieve(caller: ReadsModels, workspace: OfWorkspace) -> Wire:
     """One workspace."""
     return _workspace(caller, workspace)
 
 
 @router.get("/{workspace}/models")
-def list_models(plane: Plane, caller: AsCaller, workspace: OfWorkspace) -> Wire:
+def list_models(plane: Plane, caller: ReadsModels, workspace: OfWorkspace) -> Wire:
     """The models that jobs registered, by name."""
     latest = {model.name: model for model in named_jobs.list_models(plane, caller)}
     return arm.paged(
@@ -81,7 +82,7 @@ def list_models(plane: Plane, caller: AsCaller, workspace: OfWorkspace) -> Wire:
 
 
 @router.get("/{workspace}/models/{name}")
-def retrieve_model(plane: Plane, caller: AsCaller, workspace: OfWorkspace, name: str) -> Wire:
+def retrieve_model(plane: Plane, caller: ReadsModels, workspace: OfWorkspace, name: str) -> Wire:
     """What versions a model has."""
     newest = named_jobs.get_model(plane, caller, name)
     properties = {"latestVersion": str(newest.version), "nextVersion": str(newest.version + 1)}
@@ -89,27 +90,27 @@ def retrieve_model(plane: Plane, caller: AsCaller, workspace: OfWorkspace, name:
 
 
 @router.get("/{workspace}/models/{name}/versions")
-def list_model_versions(plane: Plane, caller: AsCaller, workspace: OfWorkspace, name: str) -> Wire:
+def list_model_versions(plane: Plane, caller: ReadsModels, workspace: OfWorkspace, name: str) -> Wire:
     """A model's versions, newest first."""
     found = named_jobs.list_models(plane, caller, name)
     return arm.paged(_model(workspace, model) for model in reversed(found))
 
 
 @router.get("/{workspace}/models/{name}/versions/{version}")
-def retrieve_model_version(plane: Plane, caller: AsCaller, workspace: OfWorkspace, name: str, version: int) -> Wire:
+def retrieve_model_version(plane: Plane, caller: ReadsModels, workspace: OfWorkspace, name: str, version: int) -> Wire:
     """One version of a model."""
     return _model(workspace, named_jobs.get_model(plane, caller, name, version))
 
 
 @router.get("/{workspace}/serverlessEndpoints")
-def list_endpoints(plane: Plane, caller: AsCaller, request: Request, workspace: OfWorkspace) -> Wire:
+def list_endpoints(plane: Plane, caller: ReadsModels, request: Request, workspace: OfWorkspace) -> Wire:
     """The workspace's endpoints: all its deployments."""
     return arm.paged(_endpoint(request, workspace, found) for found in deployments.list_all(plane, caller))
 
 
 @router.get("/{workspace}/serverlessEndpoints/{name}")
 def retrieve_endpoint(
-    plane: Plane, caller: AsCaller, request: Request, workspace: OfWorkspace, name: str
+    plane: Plane, caller: ReadsModels, request: Request, workspace: OfWorkspace, name: str
 ) -> JSONResponse:
     """One endpoint."""
     return arm.accepted(_endpoint(request, workspace, deployments.get(plane, caller, name)))
@@ -117,7 +118,7 @@ def retrieve_endpoint(
 
 @router.put("/{workspace}/serverlessEndpoints/{name}")
 def put_endpoint(
-    plane: Plane, caller: AsCaller, request: Request, workspace: OfWorkspace, name: str, body: PutEndpoint
+    plane: Plane, caller: WritesDeployments, request: Request, workspace: OfWorkspace, name: str, body: PutEndpoint
 ) -> JSONResponse:
     """Serve a model under a name."""
     model = ml.model_in(plane, caller, body.properties.settings.model_id)
@@ -126,7 +127,7 @@ def put_endpoint(
 
 
 @router.delete("/{workspace}/serverlessEndpoints/{name}")
-def delete_endpoint(plane: Plane, caller: AsCaller, workspace: OfWorkspace, name: str) -> Response:
+def delete_endpoint(plane: Plane, caller: WritesDeployments, workspace: OfWorkspace, name: str) -> Response:
     """Stop serving; 204 where nothing was served."""
     try:
         deployments.delete(plane, caller, name)
@@ -137,7 +138,7 @@ def delete_endpoint(plane: Plane, caller: AsCaller, workspace: OfWorkspace, name
 
 @router.post("/{workspace}/serverlessEndpoints/{name}/listKeys")
 def list_endpoint_keys(
-    plane: Plane, caller: AsCaller, request: Request, workspace: OfWorkspace, name: str
+    plane: Plane, caller: AsksModels, request: Request, workspace: OfWorkspace, name: str
 ) -> dict[str, str]:
     """The key that was sent: of others only the digest is known."""
     deployments.get(plane, caller, name)

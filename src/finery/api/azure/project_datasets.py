@@ -7,10 +7,11 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from finery.api.access import ReadsFiles, WritesData
 from finery.api.azure import arm, versions
 from finery.api.azure.arm import Wire
 from finery.api.azure.projects import PROJECT, require_own
-from finery.api.context import AsCaller, Plane
+from finery.api.context import Plane
 from finery.control import containers, datasets
 from finery.control.containers import LabelledVersion, Signature
 from finery.core.errors import InvalidRequest, NotFound
@@ -31,26 +32,26 @@ class RegisterVersion(BaseModel):
 
 
 @router.get("")
-def list_latest(plane: Plane, caller: AsCaller, request: Request) -> Wire:
+def list_latest(plane: Plane, caller: ReadsFiles, request: Request) -> Wire:
     """The latest version of every dataset."""
     names = [dataset.name for dataset in datasets.list_all(plane, caller)]
     return arm.paged(_version(request, containers.list_versions(plane, caller, name)[0]) for name in names)
 
 
 @router.get("/{name}/versions")
-def list_versions(plane: Plane, caller: AsCaller, request: Request, name: str) -> Wire:
+def list_versions(plane: Plane, caller: ReadsFiles, request: Request, name: str) -> Wire:
     """The versions of a dataset, newest first."""
     return arm.paged(_version(request, found) for found in containers.list_versions(plane, caller, name))
 
 
 @router.get("/{name}/versions/{version}")
-def retrieve(plane: Plane, caller: AsCaller, request: Request, name: str, version: str) -> Wire:
+def retrieve(plane: Plane, caller: ReadsFiles, request: Request, name: str, version: str) -> Wire:
     """One version."""
     return _version(request, containers.find(plane, caller, name, version))
 
 
 @router.delete("/{name}/versions/{version}")
-def delete(plane: Plane, caller: AsCaller, name: str, version: str) -> Response:
+def delete(plane: Plane, caller: WritesData, name: str, version: str) -> Response:
     """Forget a version; its file stays."""
     found = containers.find(plane, caller, name, version)
     datasets.delete_version(plane, caller, name, found.version.version)
@@ -58,7 +59,7 @@ def delete(plane: Plane, caller: AsCaller, name: str, version: str) -> Response:
 
 
 @router.post("/{name}/versions/{version}/startPendingUpload")
-def start_upload(plane: Plane, caller: AsCaller, request: Request, name: str, version: str) -> Wire:
+def start_upload(plane: Plane, caller: WritesData, request: Request, name: str, version: str) -> Wire:
     """Where to put the files of a version that is to come."""
     container, signature = containers.start(plane, caller, name, version)
     return {
@@ -71,7 +72,7 @@ def start_upload(plane: Plane, caller: AsCaller, request: Request, name: str, ve
 
 @router.patch("/{name}/versions/{version}")
 def register(
-    plane: Plane, caller: AsCaller, request: Request, name: str, version: str, body: RegisterVersion
+    plane: Plane, caller: WritesData, request: Request, name: str, version: str, body: RegisterVersion
 ) -> JSONResponse:
     """Make a version of what was put there."""
     container_id, blob = _place(body.data_uri)
@@ -88,7 +89,7 @@ def register(
 
 
 @router.post("/{name}/versions/{version}/credentials")
-def credentials(plane: Plane, caller: AsCaller, request: Request, name: str, version: str) -> Wire:
+def credentials(plane: Plane, caller: WritesData, request: Request, name: str, version: str) -> Wire:
     """A signed address under which a version's file can be read."""
     found = containers.find(plane, caller, name, version)
     if found.container is None:

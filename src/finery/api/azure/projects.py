@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 
+from finery.api.access import AsksModels, KnownCaller, ReadsDeployments, ReadsProjects, secret_of
 from finery.api.azure import arm, versions
 from finery.api.azure.arm import Wire
 from finery.api.azure.inference import publisher_of
-from finery.api.context import AsCaller, Plane, secret_of
+from finery.api.context import Plane
 from finery.control import deployments, models
 from finery.control.plane import ControlPlane
 from finery.core.deployments import Deployment
@@ -22,7 +23,7 @@ OWN_PROJECT = "_project"
 """Azure's name for the only project of a hub."""
 
 
-def require_own(caller: AsCaller, project: str) -> None:
+def require_own(caller: KnownCaller, project: str) -> None:
     """Refuse another project than the caller's.
 
     Raises:
@@ -41,7 +42,7 @@ router = APIRouter(prefix=PROJECT, tags=["azure"], dependencies=[Depends(version
 @router.get("/deployments")
 def list_deployments(
     plane: Plane,
-    caller: AsCaller,
+    caller: ReadsDeployments,
     model_name: Annotated[str | None, Query(alias="modelName")] = None,
     publisher: Annotated[str | None, Query(alias="modelPublisher")] = None,
 ) -> Wire:
@@ -53,13 +54,14 @@ def list_deployments(
 
 
 @router.get("/deployments/{name}")
-def retrieve_deployment(plane: Plane, caller: AsCaller, name: str) -> Wire:
+def retrieve_deployment(plane: Plane, caller: ReadsDeployments, name: str) -> Wire:
     """One deployment."""
     return _deployment(plane, deployments.get(plane, caller, name))
 
 
 @router.get("/connections")
 def list_connections(
+    caller: ReadsProjects,
     request: Request,
     kind: Annotated[str | None, Query(alias="connectionType")] = None,
     default: Annotated[bool | None, Query(alias="defaultConnection")] = None,
@@ -70,13 +72,13 @@ def list_connections(
 
 
 @router.get("/connections/{name}")
-def retrieve_connection(request: Request, name: str) -> Wire:
+def retrieve_connection(caller: ReadsProjects, request: Request, name: str) -> Wire:
     """One connection, without its key."""
     return _connection(request, name)
 
 
 @router.post("/connections/{name}/getConnectionWithCredentials")
-def retrieve_connection_with_key(request: Request, name: str) -> Wire:
+def retrieve_connection_with_key(caller: AsksModels, request: Request, name: str) -> Wire:
     """One connection with its key, which is the one that was sent."""
     found = _connection(request, name)
     if found["credentials"]["type"] == "ApiKey":

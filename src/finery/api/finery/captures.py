@@ -6,7 +6,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict
 
-from finery.api.context import AsCaller, Plane, paging
+from finery.api.access import ReadsData, WritesData, WritesDeployments
+from finery.api.context import Plane, paging
 from finery.api.openai import wire
 from finery.control import capture
 from finery.core.capture import CapturePolicy
@@ -37,40 +38,40 @@ class CollectCaptured(BaseModel):
 
 
 @router.put("/capture")
-def switch_on(plane: Plane, caller: AsCaller, name: str, body: SetCapture) -> dict[str, Any]:
+def switch_on(plane: Plane, caller: WritesDeployments, name: str, body: SetCapture) -> dict[str, Any]:
     """Keep a deployment's conversations from now on."""
     policy = CapturePolicy(share=body.share, retention_days=body.retention_days, redact=body.redact)
     return _policy(name, capture.set_policy(plane, caller, name, policy))
 
 
 @router.get("/capture")
-def retrieve(plane: Plane, caller: AsCaller, name: str) -> dict[str, Any]:
+def retrieve(plane: Plane, caller: ReadsData, name: str) -> dict[str, Any]:
     """Whether conversations are kept, and how."""
     return _policy(name, capture.get_policy(plane, caller, name))
 
 
 @router.delete("/capture")
-def switch_off(plane: Plane, caller: AsCaller, name: str) -> dict[str, Any]:
+def switch_off(plane: Plane, caller: WritesData, name: str) -> dict[str, Any]:
     """Keep no more; what was kept stays for its time."""
     capture.stop(plane, caller, name)
     return _policy(name, None)
 
 
 @router.get("/captured")
-def list_captured(plane: Plane, caller: AsCaller, name: str, cursor: CapturedCursor) -> dict[str, Any]:
+def list_captured(plane: Plane, caller: ReadsData, name: str, cursor: CapturedCursor) -> dict[str, Any]:
     """The kept conversations, newest first."""
     return wire.page(capture.list_page(plane, caller, name, cursor), _captured)
 
 
 @router.delete("/captured")
-def forget(plane: Plane, caller: AsCaller, name: str) -> dict[str, Any]:
+def forget(plane: Plane, caller: WritesData, name: str) -> dict[str, Any]:
     """Forget all kept conversations."""
     capture.forget(plane, caller, name)
     return {"name": name, "object": "deployment.captured", "deleted": True}
 
 
 @router.post("/captured/dataset")
-def collect(plane: Plane, caller: AsCaller, name: str, body: CollectCaptured) -> dict[str, Any]:
+def collect(plane: Plane, caller: WritesData, name: str, body: CollectCaptured) -> dict[str, Any]:
     """Put the kept conversations behind a dataset's last version."""
     version = capture.to_dataset(plane, caller, name, dataset=body.dataset, since=body.since, until=body.until)
     return {

@@ -5,7 +5,8 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict
 
-from finery.api.context import AsCaller, Plane
+from finery.api.access import ReadsFiles, WritesData
+from finery.api.context import Plane
 from finery.control import datasets
 from finery.core.datasets import Dataset, DatasetVersion
 
@@ -22,28 +23,28 @@ class AddVersion(BaseModel):
 
 
 @router.post("")
-def add_version(plane: Plane, caller: AsCaller, body: AddVersion) -> dict[str, Any]:
+def add_version(plane: Plane, caller: WritesData, body: AddVersion) -> dict[str, Any]:
     """Put a file behind a dataset's last version."""
     version = datasets.add_version(plane, caller, body.name, body.file_id, body.description)
     return {"name": body.name, **_version(version)}
 
 
 @router.get("")
-def list_datasets(plane: Plane, caller: AsCaller) -> dict[str, Any]:
+def list_datasets(plane: Plane, caller: ReadsFiles) -> dict[str, Any]:
     """The project's datasets, by name."""
     found = [_dataset(dataset) for dataset in datasets.list_all(plane, caller)]
     return {"object": "list", "data": found, "has_more": False}
 
 
 @router.get("/{name}")
-def retrieve(plane: Plane, caller: AsCaller, name: str) -> dict[str, Any]:
+def retrieve(plane: Plane, caller: ReadsFiles, name: str) -> dict[str, Any]:
     """A dataset with its versions, newest first."""
     dataset, versions = datasets.get(plane, caller, name)
     return {**_dataset(dataset), "versions": [_version(version) for version in versions]}
 
 
 @router.delete("/{name}")
-def delete(plane: Plane, caller: AsCaller, name: str) -> dict[str, Any]:
+def delete(plane: Plane, caller: WritesData, name: str) -> dict[str, Any]:
     """Forget a dataset, and tell which jobs used it; its files stay."""
     return {"name": name, "object": "dataset", "deleted": True, "note": datasets.delete(plane, caller, name)}
 

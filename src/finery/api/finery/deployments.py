@@ -5,7 +5,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from finery.api.context import AsCaller, Plane, Sent
+from finery.api.access import ReadsDeployments, WritesDeployments
+from finery.api.context import Plane, Sent
 from finery.control import deployments, replays
 from finery.control.plane import ControlPlane
 from finery.core.deployments import MAX_CAPACITY, MAX_IDLE_SECONDS, MAX_REPLICAS, Deployment, SkuName
@@ -53,7 +54,7 @@ class CreateDeployment(UpdateDeployment):
 
 
 @router.post("")
-def create(plane: Plane, caller: AsCaller, sent: Sent, body: CreateDeployment) -> dict[str, Any]:
+def create(plane: Plane, caller: WritesDeployments, sent: Sent, body: CreateDeployment) -> dict[str, Any]:
     """Deploy a model under a name."""
 
     def make() -> dict[str, Any]:
@@ -63,26 +64,26 @@ def create(plane: Plane, caller: AsCaller, sent: Sent, body: CreateDeployment) -
 
 
 @router.get("")
-def list_deployments(plane: Plane, caller: AsCaller) -> dict[str, Any]:
+def list_deployments(plane: Plane, caller: ReadsDeployments) -> dict[str, Any]:
     """The project's deployments, newest first."""
     found = [_deployment(plane, deployment) for deployment in deployments.list_all(plane, caller)]
     return {"object": "list", "data": found, "has_more": False}
 
 
 @router.get("/{name}")
-def retrieve(plane: Plane, caller: AsCaller, name: str) -> dict[str, Any]:
+def retrieve(plane: Plane, caller: ReadsDeployments, name: str) -> dict[str, Any]:
     """One deployment."""
     return _deployment(plane, deployments.get(plane, caller, name))
 
 
 @router.patch("/{name}")
-def update(plane: Plane, caller: AsCaller, name: str, body: UpdateDeployment) -> dict[str, Any]:
+def update(plane: Plane, caller: WritesDeployments, name: str, body: UpdateDeployment) -> dict[str, Any]:
     """Change a deployment; what it was answers until the change has been proven."""
     return _deployment(plane, deployments.update(plane, caller, name, body.given()))
 
 
 @router.delete("/{name}")
-def delete(plane: Plane, caller: AsCaller, name: str) -> dict[str, Any]:
+def delete(plane: Plane, caller: WritesDeployments, name: str) -> dict[str, Any]:
     """Delete a deployment; its model stays. It is `Deleting` while answers are still being written."""
     deleted = deployments.delete(plane, caller, name)
     return {"name": name, "object": "deployment", "deleted": deleted, "status": None if deleted else "Deleting"}

@@ -6,7 +6,8 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from pydantic import BaseModel, ConfigDict
 
-from finery.api.context import AsCaller, Metadata, Plane, Sent, paging
+from finery.api.access import ReadsData, ReadsEvaluations, WritesEvaluations
+from finery.api.context import Metadata, Plane, Sent, paging
 from finery.api.openai import wire
 from finery.control import evaluations, replays
 from finery.core.records import Record
@@ -34,39 +35,39 @@ class CreateEvaluation(BaseModel):
 
 
 @router.post("")
-def create(plane: Plane, caller: AsCaller, sent: Sent, body: CreateEvaluation) -> dict[str, Any]:
+def create(plane: Plane, caller: WritesEvaluations, sent: Sent, body: CreateEvaluation) -> dict[str, Any]:
     """Compare models on a file; the last one named is the one in question."""
     asked = body.model_dump(mode="json")
     return replays.once(plane, caller, sent, asked, lambda: _evaluation(evaluations.create(plane, caller, **asked)))
 
 
 @router.get("")
-def list_evaluations(plane: Plane, caller: AsCaller, cursor: EvaluationsCursor) -> dict[str, Any]:
+def list_evaluations(plane: Plane, caller: ReadsEvaluations, cursor: EvaluationsCursor) -> dict[str, Any]:
     """The project's evaluations, newest first, without their reports."""
     return wire.page(evaluations.list_page(plane, caller, cursor), lambda found: _evaluation(found) | {"report": None})
 
 
 @router.get("/{evaluation_id}")
-def retrieve(plane: Plane, caller: AsCaller, evaluation_id: str) -> dict[str, Any]:
+def retrieve(plane: Plane, caller: ReadsEvaluations, evaluation_id: str) -> dict[str, Any]:
     """One evaluation, with its report once it is completed."""
     return _evaluation(evaluations.get(plane, caller, evaluation_id))
 
 
 @router.post("/{evaluation_id}/cancel")
-def cancel(plane: Plane, caller: AsCaller, evaluation_id: str) -> dict[str, Any]:
+def cancel(plane: Plane, caller: WritesEvaluations, evaluation_id: str) -> dict[str, Any]:
     """Stop an evaluation."""
     return _evaluation(evaluations.cancel(plane, caller, evaluation_id))
 
 
 @router.delete("/{evaluation_id}")
-def delete(plane: Plane, caller: AsCaller, evaluation_id: str) -> dict[str, Any]:
+def delete(plane: Plane, caller: WritesEvaluations, evaluation_id: str) -> dict[str, Any]:
     """Forget an evaluation and its answers."""
     evaluations.delete(plane, caller, evaluation_id)
     return wire.deleted(evaluation_id, "evaluation")
 
 
 @router.get("/{evaluation_id}/answers")
-def list_answers(plane: Plane, caller: AsCaller, evaluation_id: str, cursor: AnswersCursor) -> dict[str, Any]:
+def list_answers(plane: Plane, caller: ReadsData, evaluation_id: str, cursor: AnswersCursor) -> dict[str, Any]:
     """Every answer that was given."""
     return wire.page(
         evaluations.list_answers(plane, caller, evaluation_id, cursor),
@@ -75,7 +76,7 @@ def list_answers(plane: Plane, caller: AsCaller, evaluation_id: str, cursor: Ans
 
 
 @router.get("/{evaluation_id}/report", response_model=None)
-def show_report(plane: Plane, caller: AsCaller, evaluation_id: str, form: Form = "json") -> Response:
+def show_report(plane: Plane, caller: ReadsEvaluations, evaluation_id: str, form: Form = "json") -> Response:
     """The report, as JSON, as a page or as Markdown."""
     found = evaluations.report_of(plane, caller, evaluation_id)
     title = evaluations.get(plane, caller, evaluation_id).body["name"] or "Evaluation"

@@ -6,7 +6,8 @@ from fastapi import APIRouter, Depends
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict
 
-from finery.api.context import AsCaller, Plane, Sent, paging
+from finery.api.access import ReadsModels, WritesModels
+from finery.api.context import Plane, Sent, paging
 from finery.api.openai import wire
 from finery.control import exports, replays
 from finery.core.records import Record
@@ -28,7 +29,7 @@ class CreateExport(BaseModel):
 
 
 @router.post("")
-def create(plane: Plane, caller: AsCaller, sent: Sent, body: CreateExport) -> dict[str, Any]:
+def create(plane: Plane, caller: WritesModels, sent: Sent, body: CreateExport) -> dict[str, Any]:
     """Write a model as a PEFT adapter, merged weights, or GGUF."""
     return replays.once(
         plane,
@@ -49,19 +50,19 @@ def create(plane: Plane, caller: AsCaller, sent: Sent, body: CreateExport) -> di
 
 
 @router.get("")
-def list_exports(plane: Plane, caller: AsCaller, cursor: ExportCursor) -> dict[str, Any]:
+def list_exports(plane: Plane, caller: ReadsModels, cursor: ExportCursor) -> dict[str, Any]:
     """The project's exports, newest first."""
     return wire.page(exports.list_page(plane, caller, cursor), _export)
 
 
 @router.get("/{export_id}")
-def retrieve(plane: Plane, caller: AsCaller, export_id: str) -> dict[str, Any]:
+def retrieve(plane: Plane, caller: ReadsModels, export_id: str) -> dict[str, Any]:
     """One export: its state, certificate and files."""
     return _export(exports.get(plane, caller, export_id))
 
 
 @router.get("/{export_id}/files/{path:path}")
-def content(plane: Plane, caller: AsCaller, export_id: str, path: str) -> FileResponse:
+def content(plane: Plane, caller: ReadsModels, export_id: str, path: str) -> FileResponse:
     """The bytes of one file."""
     headers = {"x-content-type-options": "nosniff"}
     found = exports.file(plane, caller, export_id, path)
@@ -69,7 +70,7 @@ def content(plane: Plane, caller: AsCaller, export_id: str, path: str) -> FileRe
 
 
 @router.delete("/{export_id}")
-def delete(plane: Plane, caller: AsCaller, export_id: str) -> dict[str, Any]:
+def delete(plane: Plane, caller: WritesModels, export_id: str) -> dict[str, Any]:
     """Forget an export and its files; the model stays."""
     exports.delete(plane, caller, export_id)
     return wire.deleted(export_id, "export")

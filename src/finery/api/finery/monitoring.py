@@ -5,7 +5,8 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from finery.api.context import AsCaller, Plane
+from finery.api.access import ReadsMonitoring
+from finery.api.context import Plane
 from finery.control import drift, metrics
 
 router = APIRouter(tags=["monitoring"])
@@ -14,7 +15,7 @@ router = APIRouter(tags=["monitoring"])
 @router.get("/usage")
 def usage(
     plane: Plane,
-    caller: AsCaller,
+    caller: ReadsMonitoring,
     start_time: int | None = None,
     end_time: int | None = None,
     bucket_width: str = "1d",
@@ -26,12 +27,12 @@ def usage(
 
 
 @router.get("/deployments/{name}/metrics")
-def deployment_metrics(plane: Plane, caller: AsCaller, name: str, seconds: int = 3600) -> dict[str, Any]:
+def deployment_metrics(plane: Plane, caller: ReadsMonitoring, name: str, seconds: int = 3600) -> dict[str, Any]:
     """Counters and percentiles of a deployment over the last `seconds`."""
     return {"object": "deployment.metrics", **metrics.of_deployment(plane, caller, name, seconds=seconds)}
 
 
 @router.get("/deployments/{name}/drift")
-def deployment_drift(plane: Plane, caller: AsCaller, name: str, seconds: int = 86_400) -> dict[str, Any]:
+def deployment_drift(plane: Plane, caller: ReadsMonitoring, name: str, seconds: int = 86_400) -> dict[str, Any]:
     """How far a deployment's traffic of the last `seconds` has moved away from its model's training data."""
     return {"object": "deployment.drift", **drift.of_deployment(plane, caller, name, seconds=seconds)}

@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict
 
-from finery.api.context import AsCaller, Metadata, Plane, Sent, paging
+from finery.api.access import ReadsJobs, WritesJobs
+from finery.api.context import Metadata, Plane, Sent, paging
 from finery.api.openai import wire
 from finery.control import replays, sweeps
 from finery.control.jobs import JobRequest
@@ -55,7 +56,7 @@ class CreateSweep(BaseModel):
 
 
 @router.post("")
-def create(plane: Plane, caller: AsCaller, sent: Sent, body: CreateSweep) -> dict[str, Any]:
+def create(plane: Plane, caller: WritesJobs, sent: Sent, body: CreateSweep) -> dict[str, Any]:
     """Submit a job for each set."""
 
     def make() -> dict[str, Any]:
@@ -68,19 +69,19 @@ def create(plane: Plane, caller: AsCaller, sent: Sent, body: CreateSweep) -> dic
 
 
 @router.get("")
-def list_sweeps(plane: Plane, caller: AsCaller, cursor: SweepsCursor) -> dict[str, Any]:
+def list_sweeps(plane: Plane, caller: ReadsJobs, cursor: SweepsCursor) -> dict[str, Any]:
     """The project's sweeps, newest first."""
     return wire.page(sweeps.list_page(plane, caller, cursor), lambda found: _sweep(plane, found))
 
 
 @router.get("/{sweep_id}")
-def retrieve(plane: Plane, caller: AsCaller, sweep_id: str) -> dict[str, Any]:
+def retrieve(plane: Plane, caller: ReadsJobs, sweep_id: str) -> dict[str, Any]:
     """One sweep with its table."""
     return _sweep(plane, sweeps.get(plane, caller, sweep_id))
 
 
 @router.post("/{sweep_id}/cancel")
-def cancel(plane: Plane, caller: AsCaller, sweep_id: str) -> dict[str, Any]:
+def cancel(plane: Plane, caller: WritesJobs, sweep_id: str) -> dict[str, Any]:
     """Stop a sweep and its jobs."""
     return _sweep(plane, sweeps.cancel(plane, caller, sweep_id))
 

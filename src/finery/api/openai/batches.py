@@ -6,7 +6,8 @@ from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from finery.api import errors
-from finery.api.context import AsCaller, Metadata, Plane, Sent, paging
+from finery.api.access import AsksModels, ReadsFiles
+from finery.api.context import Metadata, Plane, Sent, paging
 from finery.api.openai import chat, completions, embeddings, responses, wire
 from finery.api.openai.chat_body import CreateChatCompletion
 from finery.api.openai.completions import CreateCompletion
@@ -47,7 +48,7 @@ class CreateBatch(BaseModel):
 
 
 @router.post("")
-def create(plane: Plane, caller: AsCaller, sent: Sent, body: CreateBatch) -> dict[str, Any]:
+def create(plane: Plane, caller: AsksModels, sent: Sent, body: CreateBatch) -> dict[str, Any]:
     """Take a batch in."""
 
     def make() -> dict[str, Any]:
@@ -65,19 +66,19 @@ def create(plane: Plane, caller: AsCaller, sent: Sent, body: CreateBatch) -> dic
 
 
 @router.get("")
-def list_batches(plane: Plane, caller: AsCaller, cursor: BatchesCursor) -> dict[str, Any]:
+def list_batches(plane: Plane, caller: ReadsFiles, cursor: BatchesCursor) -> dict[str, Any]:
     """The project's batches, newest first."""
     return wire.page(batches.list_page(plane, caller, cursor), _batch)
 
 
 @router.get("/{batch_id}")
-def retrieve(plane: Plane, caller: AsCaller, batch_id: str) -> dict[str, Any]:
+def retrieve(plane: Plane, caller: ReadsFiles, batch_id: str) -> dict[str, Any]:
     """One batch."""
     return _batch(batches.get(plane, caller, batch_id))
 
 
 @router.post("/{batch_id}/cancel")
-def cancel(plane: Plane, caller: AsCaller, batch_id: str) -> dict[str, Any]:
+def cancel(plane: Plane, caller: AsksModels, batch_id: str) -> dict[str, Any]:
     """Stop a batch; what was answered is still written."""
     return _batch(batches.cancel(plane, caller, batch_id))
 

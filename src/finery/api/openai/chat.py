@@ -10,7 +10,8 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
-from finery.api.context import AsCaller, Metadata, Plane, WantedMetadata, paging
+from finery.api.access import AsksModels, ReadsData, WritesData
+from finery.api.context import Metadata, Plane, WantedMetadata, paging
 from finery.api.openai import sse, wire
 from finery.api.openai.chat_body import CreateChatCompletion
 from finery.api.openai.logprobs import chat_logprobs
@@ -35,7 +36,7 @@ class UpdateMetadata(BaseModel):
 
 
 @router.post("", response_model=None)
-async def create(plane: Plane, caller: AsCaller, body: CreateChatCompletion) -> Response:
+async def create(plane: Plane, caller: AsksModels, body: CreateChatCompletion) -> Response:
     """Answer a conversation."""
     if body.stream:
         # A wrong name is an error with a status, in a stream as well: so it is looked up before the first byte.
@@ -60,33 +61,33 @@ async def complete(plane: ControlPlane, caller: Caller, body: CreateChatCompleti
 
 @router.get("")
 def list_stored(
-    plane: Plane, caller: AsCaller, cursor: StoredCursor, metadata: WantedMetadata, model: str | None = None
+    plane: Plane, caller: ReadsData, cursor: StoredCursor, metadata: WantedMetadata, model: str | None = None
 ) -> dict[str, Any]:
     """The completions that were stored, oldest first."""
     return wire.page(stored.list_page(plane, caller, cursor, model=model, metadata=metadata), _stored)
 
 
 @router.get("/{completion_id}")
-def retrieve(plane: Plane, caller: AsCaller, completion_id: str) -> dict[str, Any]:
+def retrieve(plane: Plane, caller: ReadsData, completion_id: str) -> dict[str, Any]:
     """A stored completion."""
     return _stored(stored.get(plane, caller, completion_id))
 
 
 @router.post("/{completion_id}")
-def update(plane: Plane, caller: AsCaller, completion_id: str, body: UpdateMetadata) -> dict[str, Any]:
+def update(plane: Plane, caller: WritesData, completion_id: str, body: UpdateMetadata) -> dict[str, Any]:
     """Give a stored completion other metadata."""
     return _stored(stored.set_metadata(plane, caller, completion_id, body.metadata))
 
 
 @router.delete("/{completion_id}")
-def delete(plane: Plane, caller: AsCaller, completion_id: str) -> dict[str, Any]:
+def delete(plane: Plane, caller: WritesData, completion_id: str) -> dict[str, Any]:
     """Forget a stored completion."""
     stored.delete(plane, caller, completion_id)
     return wire.deleted(completion_id, "chat.completion.deleted")
 
 
 @router.get("/{completion_id}/messages")
-def list_messages(plane: Plane, caller: AsCaller, completion_id: str, cursor: StoredCursor) -> dict[str, Any]:
+def list_messages(plane: Plane, caller: ReadsData, completion_id: str, cursor: StoredCursor) -> dict[str, Any]:
     """The conversation that a stored completion answered."""
     messages = [
         {"refusal": None, **message, "id": f"{completion_id}-{place}"}

@@ -10,7 +10,8 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
-from finery.api.context import AsCaller, Plane
+from finery.api.access import AsksModels
+from finery.api.context import Plane
 from finery.api.openai import sse
 from finery.api.openai.chat_body import Sampling, separate
 from finery.api.openai.logprobs import completion_logprobs
@@ -73,7 +74,7 @@ class CreateCompletion(Sampling):
 
 
 @router.post("", response_model=None)
-async def create(plane: Plane, caller: AsCaller, body: CreateCompletion) -> Response:
+async def create(plane: Plane, caller: AsksModels, body: CreateCompletion) -> Response:
     """Let a text go on."""
     if body.stream:
         await run_in_threadpool(chat.find, plane, caller, body.model)

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from finery.api.context import AsCaller, Plane
+from finery.api.access import AsksModels
+from finery.api.context import Plane
 from finery.api.openai.chat_body import separate
 from finery.control import embeddings
 from finery.control.plane import ControlPlane
@@ -31,7 +32,7 @@ class CreateEmbeddings(BaseModel):
 
 
 @router.post("")
-async def create(plane: Plane, caller: AsCaller, body: CreateEmbeddings) -> dict[str, Any]:
+async def create(plane: Plane, caller: AsksModels, body: CreateEmbeddings) -> dict[str, Any]:
     """Texts as vectors."""
     return await complete(plane, caller, body)
 

@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from finery.api.context import AsCaller, Metadata, Plane, Sent, paging
+from finery.api.access import ReadsData, ReadsEvaluations, WritesEvaluations
+from finery.api.context import Metadata, Plane, Sent, paging
 from finery.api.openai import wire
 from finery.control import evals, replays
 from finery.core.records import Record
@@ -128,7 +129,7 @@ class CreateRun(BaseModel):
 
 
 @router.post("", status_code=201)
-def create(plane: Plane, caller: AsCaller, sent: Sent, body: CreateEval) -> dict[str, Any]:
+def create(plane: Plane, caller: WritesEvaluations, sent: Sent, body: CreateEval) -> dict[str, Any]:
     """Make an eval."""
 
     def make() -> dict[str, Any]:
@@ -146,32 +147,32 @@ def create(plane: Plane, caller: AsCaller, sent: Sent, body: CreateEval) -> dict
 
 
 @router.get("")
-def list_evals(plane: Plane, caller: AsCaller, cursor: EvalsCursor) -> dict[str, Any]:
+def list_evals(plane: Plane, caller: ReadsEvaluations, cursor: EvalsCursor) -> dict[str, Any]:
     """The project's evals, oldest first."""
     return wire.page(evals.list_page(plane, caller, cursor), _eval)
 
 
 @router.get("/{eval_id}")
-def retrieve(plane: Plane, caller: AsCaller, eval_id: str) -> dict[str, Any]:
+def retrieve(plane: Plane, caller: ReadsEvaluations, eval_id: str) -> dict[str, Any]:
     """One eval."""
     return _eval(evals.get(plane, caller, eval_id))
 
 
 @router.post("/{eval_id}")
-def update(plane: Plane, caller: AsCaller, eval_id: str, body: UpdateEval) -> dict[str, Any]:
+def update(plane: Plane, caller: WritesEvaluations, eval_id: str, body: UpdateEval) -> dict[str, Any]:
     """Give an eval another name or other metadata."""
     return _eval(evals.update(plane, caller, eval_id, name=body.name, metadata=body.metadata))
 
 
 @router.delete("/{eval_id}")
-def delete(plane: Plane, caller: AsCaller, eval_id: str) -> dict[str, Any]:
+def delete(plane: Plane, caller: WritesEvaluations, eval_id: str) -> dict[str, Any]:
     """Forget an eval with its runs."""
     evals.delete(plane, caller, eval_id)
     return {"object": "eval.deleted", "deleted": True, "eval_id": eval_id}
 
 
 @router.post("/{eval_id}/runs", status_code=201)
-def create_run(plane: Plane, caller: AsCaller, sent: Sent, eval_id: str, body: CreateRun) -> dict[str, Any]:
+def create_run(plane: Plane, caller: WritesEvaluations, sent: Sent, eval_id: str, body: CreateRun) -> dict[str, Any]:
     """Queue a run."""
     source = body.data_source.model_dump(mode="json", exclude_none=True)
 
@@ -185,7 +186,7 @@ def create_run(plane: Plane, caller: AsCaller, sent: Sent, eval_id: str, body: C
 @router.get("/{eval_id}/runs")
 def list_runs(
     plane: Plane,
-    caller: AsCaller,
+    caller: ReadsEvaluations,
     eval_id: str,
     cursor: EvalsCursor,
     status: Literal["queued", "in_progress", "completed", "canceled", "failed"] | None = None,
@@ -195,20 +196,20 @@ def list_runs(
 
 
 @router.get("/{eval_id}/runs/{run_id}")
-def retrieve_run(plane: Plane, caller: AsCaller, eval_id: str, run_id: str) -> dict[str, Any]:
+def retrieve_run(plane: Plane, caller: ReadsEvaluations, eval_id: str, run_id: str) -> dict[str, Any]:
     """One run."""
     return _run(evals.get_run(plane, caller, eval_id, run_id))
 
 
 @router.post("/{eval_id}/runs/{run_id}")
 @router.post("/{eval_id}/runs/{run_id}/cancel")
-def cancel_run(plane: Plane, caller: AsCaller, eval_id: str, run_id: str) -> dict[str, Any]:
+def cancel_run(plane: Plane, caller: WritesEvaluations, eval_id: str, run_id: str) -> dict[str, Any]:
     """Stop a run; older SDKs post to the run itself."""
     return _run(evals.cancel_run(plane, caller, eval_id, run_id))
 
 
 @router.delete("/{eval_id}/runs/{run_id}")
-def delete_run(plane: Plane, caller: AsCaller, eval_id: str, run_id: str) -> dict[str, Any]:
+def delete_run(plane: Plane, caller: WritesEvaluations, eval_id: str, run_id: str) -> dict[str, Any]:
     """Forget a run."""
     evals.delete_run(plane, caller, eval_id, run_id)
     return {"object": "eval.run.deleted", "deleted": True, "run_id": run_id}
@@ -217,7 +218,7 @@ def delete_run(plane: Plane, caller: AsCaller, eval_id: str, run_id: str) -> dic
 @router.get("/{eval_id}/runs/{run_id}/output_items")
 def list_items(
     plane: Plane,
-    caller: AsCaller,
+    caller: ReadsData,
     eval_id: str,
     run_id: str,
     cursor: EvalsCursor,
@@ -228,7 +229,7 @@ def list_items(
 
 
 @router.get("/{eval_id}/runs/{run_id}/output_items/{item_id}")
-def retrieve_item(plane: Plane, caller: AsCaller, eval_id: str, run_id: str, item_id: str) -> dict[str, Any]:
+def retrieve_item(plane: Plane, caller: ReadsData, eval_id: str, run_id: str, item_id: str) -> dict[str, Any]:
     """One graded item."""
     return _item(evals.get_item(plane, caller, eval_id, run_id, item_id))
 

@@ -8,7 +8,8 @@ from urllib.parse import quote
 from fastapi import APIRouter, Depends, Form, UploadFile
 from fastapi.responses import StreamingResponse
 
-from finery.api.context import AsCaller, Plane, Sent, paging
+from finery.api.access import ReadsData, ReadsFiles, WritesData
+from finery.api.context import Plane, Sent, paging
 from finery.api.openai import wire
 from finery.control import files, replays
 from finery.storage.pages import Cursor
@@ -23,7 +24,7 @@ _CHUNK_BYTES = 1024 * 1024
 @router.post("")
 def create(
     plane: Plane,
-    caller: AsCaller,
+    caller: WritesData,
     sent: Sent,
     file: UploadFile,
     purpose: Annotated[str, Form()],
@@ -44,19 +45,19 @@ def create(
 
 
 @router.get("")
-def list_files(plane: Plane, caller: AsCaller, cursor: FilesCursor, purpose: str | None = None) -> dict[str, Any]:
+def list_files(plane: Plane, caller: ReadsFiles, cursor: FilesCursor, purpose: str | None = None) -> dict[str, Any]:
     """The project's files."""
     return wire.page(files.list_page(plane, caller, cursor, purpose), wire.file)
 
 
 @router.get("/{file_id}")
-def retrieve(plane: Plane, caller: AsCaller, file_id: str) -> dict[str, Any]:
+def retrieve(plane: Plane, caller: ReadsFiles, file_id: str) -> dict[str, Any]:
     """One file."""
     return wire.file(files.get(plane, caller, file_id))
 
 
 @router.get("/{file_id}/content")
-def content(plane: Plane, caller: AsCaller, file_id: str) -> StreamingResponse:
+def content(plane: Plane, caller: ReadsData, file_id: str) -> StreamingResponse:
     """A file's bytes."""
     record, chunks = files.content(plane, caller, file_id)
     headers = {
@@ -68,7 +69,7 @@ def content(plane: Plane, caller: AsCaller, file_id: str) -> StreamingResponse:
 
 
 @router.delete("/{file_id}")
-def delete(plane: Plane, caller: AsCaller, file_id: str) -> dict[str, Any]:
+def delete(plane: Plane, caller: WritesData, file_id: str) -> dict[str, Any]:
     """Delete a file."""
     files.delete(plane, caller, file_id)
     return wire.deleted(file_id, "file")

@@ -8,7 +8,8 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict
 from starlette.concurrency import run_in_threadpool
 
-from finery.api.context import AsCaller, Plane
+from finery.api.access import WritesEvaluations
+from finery.api.context import Plane
 from finery.api.openai.batches import answer_line
 from finery.control.grading import Grader
 from finery.evaluation import graders
@@ -32,14 +33,14 @@ class RunGrader(ValidateGrader):
 
 
 @router.post("/validate")
-def validate(plane: Plane, caller: AsCaller, body: ValidateGrader) -> dict[str, Any]:
+def validate(plane: Plane, caller: WritesEvaluations, body: ValidateGrader) -> dict[str, Any]:
     """Say whether a grader could grade."""
     graders.check(body.grader)
     return {"grader": body.grader}
 
 
 @router.post("/run")
-async def run(plane: Plane, caller: AsCaller, body: RunGrader) -> dict[str, Any]:
+async def run(plane: Plane, caller: WritesEvaluations, body: RunGrader) -> dict[str, Any]:
     """Grade one sample."""
     await run_in_threadpool(graders.check, body.grader)
     began = time.monotonic()

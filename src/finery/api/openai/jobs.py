@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict
 
-from finery.api.context import AsCaller, Metadata, Plane, Sent, WantedMetadata, paging
+from finery.api.access import ReadsJobs, WritesJobs
+from finery.api.context import Metadata, Plane, Sent, WantedMetadata, paging
 from finery.api.openai import wire
 from finery.control import jobs, replays
 from finery.core.errors import InvalidRequest
@@ -51,7 +52,7 @@ class CreateJob(BaseModel):
 
 
 @router.post("")
-def create(plane: Plane, caller: AsCaller, sent: Sent, body: CreateJob) -> dict[str, Any]:
+def create(plane: Plane, caller: WritesJobs, sent: Sent, body: CreateJob) -> dict[str, Any]:
     """Submit a job."""
     method = body.method.type if body.method else "supervised"
     if method == "reinforcement":
@@ -76,43 +77,43 @@ def create(plane: Plane, caller: AsCaller, sent: Sent, body: CreateJob) -> dict[
 
 
 @router.get("")
-def list_jobs(plane: Plane, caller: AsCaller, wanted: WantedMetadata, cursor: JobsCursor) -> dict[str, Any]:
+def list_jobs(plane: Plane, caller: ReadsJobs, wanted: WantedMetadata, cursor: JobsCursor) -> dict[str, Any]:
     """The project's jobs, newest first; `metadata[key]=value` filters, `metadata=null` finds those without."""
     return wire.page(jobs.list_page(plane, caller, cursor, wanted), wire.job)
 
 
 @router.get("/{job_id}")
-def retrieve(plane: Plane, caller: AsCaller, job_id: str) -> dict[str, Any]:
+def retrieve(plane: Plane, caller: ReadsJobs, job_id: str) -> dict[str, Any]:
     """One job."""
     return wire.job(jobs.get(plane, caller, job_id))
 
 
 @router.post("/{job_id}/cancel")
-def cancel(plane: Plane, caller: AsCaller, job_id: str) -> dict[str, Any]:
+def cancel(plane: Plane, caller: WritesJobs, job_id: str) -> dict[str, Any]:
     """Cancel a job, at once."""
     return wire.job(jobs.cancel(plane, caller, job_id))
 
 
 @router.post("/{job_id}/pause")
-def pause(plane: Plane, caller: AsCaller, job_id: str) -> dict[str, Any]:
+def pause(plane: Plane, caller: WritesJobs, job_id: str) -> dict[str, Any]:
     """Stop a job at its next checkpoint."""
     return wire.job(jobs.pause(plane, caller, job_id))
 
 
 @router.post("/{job_id}/resume")
-def resume(plane: Plane, caller: AsCaller, job_id: str) -> dict[str, Any]:
+def resume(plane: Plane, caller: WritesJobs, job_id: str) -> dict[str, Any]:
     """Let a paused job go on."""
     return wire.job(jobs.resume(plane, caller, job_id))
 
 
 @router.get("/{job_id}/events")
-def list_events(plane: Plane, caller: AsCaller, job_id: str, cursor: EventsCursor) -> dict[str, Any]:
+def list_events(plane: Plane, caller: ReadsJobs, job_id: str, cursor: EventsCursor) -> dict[str, Any]:
     """What happened to a job, newest first."""
     return wire.page(jobs.list_events(plane, caller, job_id, cursor), wire.event)
 
 
 @router.get("/{job_id}/checkpoints")
-def list_checkpoints(plane: Plane, caller: AsCaller, job_id: str, cursor: CheckpointsCursor) -> dict[str, Any]:
+def list_checkpoints(plane: Plane, caller: ReadsJobs, job_id: str, cursor: CheckpointsCursor) -> dict[str, Any]:
     """A job's checkpoints, newest first; the one with the lowest validation loss is marked."""
     best = jobs.best_checkpoint(plane, caller, job_id)
     found = jobs.list_checkpoints(plane, caller, job_id, cursor)

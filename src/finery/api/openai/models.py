@@ -4,7 +4,8 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from finery.api.context import AsCaller, Plane
+from finery.api.access import ReadsModels, WritesModels
+from finery.api.context import Plane
 from finery.api.openai import wire
 from finery.control import models
 
@@ -12,7 +13,7 @@ router = APIRouter(prefix="/models", tags=["models"])
 
 
 @router.get("")
-def list_models(plane: Plane, caller: AsCaller) -> dict[str, Any]:
+def list_models(plane: Plane, caller: ReadsModels) -> dict[str, Any]:
     """Base models of this machine, then the project's tuned ones."""
     bases = [wire.base_model(model) for model in models.list_bases(plane)]
     tuned = [wire.tuned_model(model, caller.project.name) for model in models.list_tuned(plane, caller)]
@@ -20,7 +21,7 @@ def list_models(plane: Plane, caller: AsCaller) -> dict[str, Any]:
 
 
 @router.get("/{model:path}")
-def retrieve(plane: Plane, caller: AsCaller, model: str) -> dict[str, Any]:
+def retrieve(plane: Plane, caller: ReadsModels, model: str) -> dict[str, Any]:
     """One model, base or tuned."""
     found = models.resolve(plane, caller, model)
     if found.tuned is None:
@@ -29,7 +30,7 @@ def retrieve(plane: Plane, caller: AsCaller, model: str) -> dict[str, Any]:
 
 
 @router.delete("/{model:path}")
-def delete(plane: Plane, caller: AsCaller, model: str) -> dict[str, Any]:
+def delete(plane: Plane, caller: WritesModels, model: str) -> dict[str, Any]:
     """Delete a tuned model; refused while it is deployed."""
     models.delete(plane, caller, model)
     return wire.deleted(model, "model")

@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from finery.api.context import AsCaller, Plane, Sent
+from finery.api.access import SharesModels
+from finery.api.context import Plane, Sent
 from finery.api.openai import wire
 from finery.control import permissions, replays
 from finery.core.records import Record
@@ -22,7 +23,7 @@ class CreatePermissions(BaseModel):
 
 
 @router.post("/{checkpoint:path}/permissions")
-def create(plane: Plane, caller: AsCaller, sent: Sent, checkpoint: str, body: CreatePermissions) -> dict[str, Any]:
+def create(plane: Plane, caller: SharesModels, sent: Sent, checkpoint: str, body: CreatePermissions) -> dict[str, Any]:
     """Let projects use a checkpoint."""
 
     def make() -> dict[str, Any]:
@@ -35,7 +36,7 @@ def create(plane: Plane, caller: AsCaller, sent: Sent, checkpoint: str, body: Cr
 @router.get("/{checkpoint:path}/permissions")
 def list_permissions(
     plane: Plane,
-    caller: AsCaller,
+    caller: SharesModels,
     checkpoint: str,
     *,
     after: str | None = None,
@@ -49,7 +50,7 @@ def list_permissions(
 
 
 @router.delete("/{checkpoint:path}/permissions/{permission_id}")
-def delete(plane: Plane, caller: AsCaller, checkpoint: str, permission_id: str) -> dict[str, Any]:
+def delete(plane: Plane, caller: SharesModels, checkpoint: str, permission_id: str) -> dict[str, Any]:
     """Take a permission back."""
     permissions.delete(plane, caller, checkpoint, permission_id)
     return wire.deleted(permission_id, "checkpoint.permission")

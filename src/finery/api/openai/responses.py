@@ -9,7 +9,8 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict
 from starlette.concurrency import run_in_threadpool
 
-from finery.api.context import AsCaller, Plane, paging
+from finery.api.access import AsksModels, ReadsData
+from finery.api.context import Plane, paging
 from finery.api.openai import sse, wire
 from finery.api.openai.responses_body import CreateResponse, finished, usage
 from finery.control import chat, compaction, responses
@@ -49,7 +50,7 @@ class CompactResponse(BaseModel):
 
 
 @router.post("", response_model=None)
-async def create(plane: Plane, caller: AsCaller, body: CreateResponse) -> Response:
+async def create(plane: Plane, caller: AsksModels, body: CreateResponse) -> Response:
     """Answer an input."""
     if body.stream:
         await run_in_threadpool(chat.find, plane, caller, responses.model_of(plane, body.model))
@@ -68,7 +69,7 @@ async def complete(plane: ControlPlane, caller: Caller, body: CreateResponse) ->
 
 
 @router.post("/input_tokens")
-def count_tokens(plane: Plane, caller: AsCaller, body: CountTokens) -> dict[str, Any]:
+def count_tokens(plane: Plane, caller: AsksModels, body: CountTokens) -> dict[str, Any]:
     """How many tokens an input has."""
     model = responses.model_of(plane, body.model)
     items = responses.as_items(body.input)
@@ -80,7 +81,7 @@ def count_tokens(plane: Plane, caller: AsCaller, body: CountTokens) -> dict[str,
 
 
 @router.post("/compact")
-async def compact(plane: Plane, caller: AsCaller, body: CompactResponse) -> dict[str, Any]:
+async def compact(plane: Plane, caller: AsksModels, body: CompactResponse) -> dict[str, Any]:
     """Sum up a conversation: an item that stands for it (the SDK's type has no room for a user's message beside it)."""
     items = responses.as_items(body.input)
     messages = await run_in_threadpool(responses.conversation, plane, caller, items, body.previous_response_id)
@@ -97,7 +98,7 @@ async def compact(plane: Plane, caller: AsCaller, body: CompactResponse) -> dict
 
 @router.get("/{response_id}", response_model=None)
 async def retrieve(
-    plane: Plane, caller: AsCaller, response_id: str, stream: bool = False, starting_after: int = -1
+    plane: Plane, caller: ReadsData, response_id: str, stream: bool = False, starting_after: int = -1
 ) -> Response:
     """A kept response; as a stream it is its end alone."""
     record = await run_in_threadpool(responses.get, plane, caller, response_id)
@@ -115,21 +116,21 @@ async def retrieve(
 
 
 @router.delete("/{response_id}")
-def delete(plane: Plane, caller: AsCaller, response_id: str) -> dict[str, Any]:
+def delete(plane: Plane, caller: AsksModels, response_id: str) -> dict[str, Any]:
     """Forget a response."""
     responses.delete(plane, caller, response_id)
     return wire.deleted(response_id, "response")
 
 
 @router.post("/{response_id}/cancel")
-def cancel(plane: Plane, caller: AsCaller, response_id: str) -> dict[str, Any]:
+def cancel(plane: Plane, caller: AsksModels, response_id: str) -> dict[str, Any]:
     """Cancel a response that is being written in the background."""
     answer: dict[str, Any] = responses.cancel(plane, caller, response_id).body["response"]
     return answer
 
 
 @router.get("/{response_id}/input_items")
-def list_input_items(plane: Plane, caller: AsCaller, response_id: str, cursor: ItemsCursor) -> dict[str, Any]:
+def list_input_items(plane: Plane, caller: ReadsData, response_id: str, cursor: ItemsCursor) -> dict[str, Any]:
     """What a response was asked."""
     return wire.listed(responses.get(plane, caller, response_id).body["items"], cursor)
 

@@ -5,7 +5,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from finery.api.context import AsCaller, Plane
+from finery.api.access import AsksModels
+from finery.api.context import Plane
 from finery.control import texts
 
 router = APIRouter(tags=["tokens"])
@@ -37,7 +38,7 @@ class Detokenize(BaseModel):
 
 
 @router.post("/tokenize")
-def tokenize(plane: Plane, caller: AsCaller, body: Tokenize) -> dict[str, Any]:
+def tokenize(plane: Plane, caller: AsksModels, body: Tokenize) -> dict[str, Any]:
     """Tokens of a text or a conversation."""
     found = texts.tokenize(
         plane,
@@ -56,12 +57,12 @@ def tokenize(plane: Plane, caller: AsCaller, body: Tokenize) -> dict[str, Any]:
 
 
 @router.post("/detokenize")
-def detokenize(plane: Plane, caller: AsCaller, body: Detokenize) -> dict[str, Any]:
+def detokenize(plane: Plane, caller: AsksModels, body: Detokenize) -> dict[str, Any]:
     """The text of tokens."""
     return {"prompt": texts.detokenize(plane, caller, body.model, body.tokens)}
 
 
 @router.get("/tokenizer_info")
-def tokenizer_info(plane: Plane, caller: AsCaller, model: str | None = None) -> dict[str, Any]:
+def tokenizer_info(plane: Plane, caller: AsksModels, model: str | None = None) -> dict[str, Any]:
     """The tokenizer's configuration."""
     return texts.tokenizer_info(plane, caller, model)

@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, UploadFile
 from pydantic import BaseModel, ConfigDict, Field
 
-from finery.api.context import AsCaller, Plane, Sent
+from finery.api.access import WritesData
+from finery.api.context import Plane, Sent
 from finery.api.openai import wire
 from finery.api.openai.files import chunks_of
 from finery.control import replays, uploads
@@ -41,7 +42,7 @@ class CompleteUpload(BaseModel):
 
 
 @router.post("")
-def create(plane: Plane, caller: AsCaller, sent: Sent, body: CreateUpload) -> dict[str, Any]:
+def create(plane: Plane, caller: WritesData, sent: Sent, body: CreateUpload) -> dict[str, Any]:
     """Begin an upload."""
     request = uploads.UploadRequest(
         bytes=body.bytes,
@@ -55,14 +56,14 @@ def create(plane: Plane, caller: AsCaller, sent: Sent, body: CreateUpload) -> di
 
 
 @router.post("/{upload_id}/parts")
-def add_part(plane: Plane, caller: AsCaller, upload_id: str, data: UploadFile) -> dict[str, Any]:
+def add_part(plane: Plane, caller: WritesData, upload_id: str, data: UploadFile) -> dict[str, Any]:
     """Add a part."""
     part = uploads.add_part(plane, caller, upload_id, chunks_of(data))
     return {"id": part.id, "object": "upload.part", "created_at": part.created_at, "upload_id": part.owner}
 
 
 @router.post("/{upload_id}/complete")
-def complete(plane: Plane, caller: AsCaller, sent: Sent, upload_id: str, body: CompleteUpload) -> dict[str, Any]:
+def complete(plane: Plane, caller: WritesData, sent: Sent, upload_id: str, body: CompleteUpload) -> dict[str, Any]:
     """Make a file of the parts."""
 
     def make() -> dict[str, Any]:
@@ -73,7 +74,7 @@ def complete(plane: Plane, caller: AsCaller, sent: Sent, upload_id: str, body: C
 
 
 @router.post("/{upload_id}/cancel")
-def cancel(plane: Plane, caller: AsCaller, upload_id: str) -> dict[str, Any]:
+def cancel(plane: Plane, caller: WritesData, upload_id: str) -> dict[str, Any]:
     """Cancel an upload."""
     return _upload(uploads.cancel(plane, caller, upload_id))
 

@@ -5,7 +5,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict, Field
 
-from finery.api.context import AsCaller, Plane, paging
+from finery.api.access import ReadsWebhooks, WritesWebhooks
+from finery.api.context import Plane, paging
 from finery.api.openai import wire
 from finery.control import webhooks
 from finery.core.records import Record
@@ -51,32 +52,32 @@ class TestEndpoint(BaseModel):
 
 
 @router.post("/webhook_endpoints")
-def create(plane: Plane, caller: AsCaller, body: CreateEndpoint) -> dict[str, Any]:
+def create(plane: Plane, caller: WritesWebhooks, body: CreateEndpoint) -> dict[str, Any]:
     """Make an endpoint; the answer is the only place where its secret is shown."""
     record, secret = webhooks.create(plane, caller, name=body.name, url=body.url, event_types=body.event_types)
     return {**_endpoint(record), "signing_secret": secret}
 
 
 @router.get("/webhook_endpoints")
-def list_endpoints(plane: Plane, caller: AsCaller, cursor: EndpointsCursor) -> dict[str, Any]:
+def list_endpoints(plane: Plane, caller: ReadsWebhooks, cursor: EndpointsCursor) -> dict[str, Any]:
     """The project's endpoints."""
     return wire.page(webhooks.list_page(plane, caller, cursor), _endpoint)
 
 
 @router.get("/webhook_endpoints/{endpoint_id}")
-def retrieve(plane: Plane, caller: AsCaller, endpoint_id: str) -> dict[str, Any]:
+def retrieve(plane: Plane, caller: ReadsWebhooks, endpoint_id: str) -> dict[str, Any]:
     """One endpoint."""
     return _endpoint(webhooks.get(plane, caller, endpoint_id))
 
 
 @router.post("/webhook_endpoints/{endpoint_id}")
-def update(plane: Plane, caller: AsCaller, endpoint_id: str, body: UpdateEndpoint) -> dict[str, Any]:
+def update(plane: Plane, caller: WritesWebhooks, endpoint_id: str, body: UpdateEndpoint) -> dict[str, Any]:
     """Change an endpoint."""
     return _endpoint(webhooks.update(plane, caller, endpoint_id, body.model_dump(exclude_none=True)))
 
 
 @router.post("/webhook_endpoints/{endpoint_id}/rotate_secret")
-def rotate(plane: Plane, caller: AsCaller, endpoint_id: str, body: RotateSecret | None = None) -> dict[str, Any]:
+def rotate(plane: Plane, caller: WritesWebhooks, endpoint_id: str, body: RotateSecret | None = None) -> dict[str, Any]:
     """Give an endpoint a new secret."""
     keep = bool(body and body.keep_old_secret_active_for_24_hours)
     record, secret = webhooks.rotate(plane, caller, endpoint_id, keep_old=keep)
@@ -84,7 +85,7 @@ def rotate(plane: Plane, caller: AsCaller, endpoint_id: str, body: RotateSecret 
 
 
 @router.post("/webhook_endpoints/{endpoint_id}/test")
-async def test(plane: Plane, caller: AsCaller, endpoint_id: str, body: TestEndpoint) -> dict[str, Any]:
+async def test(plane: Plane, caller: WritesWebhooks, endpoint_id: str, body: TestEndpoint) -> dict[str, Any]:
     """Send a made-up event."""
     status = await webhooks.test(plane, caller, endpoint_id, body.event_type)
     return {
@@ -97,14 +98,14 @@ async def test(plane: Plane, caller: AsCaller, endpoint_id: str, body: TestEndpo
 
 
 @router.delete("/webhook_endpoints/{endpoint_id}")
-def delete(plane: Plane, caller: AsCaller, endpoint_id: str) -> dict[str, Any]:
+def delete(plane: Plane, caller: WritesWebhooks, endpoint_id: str) -> dict[str, Any]:
     """Forget an endpoint."""
     webhooks.delete(plane, caller, endpoint_id)
     return wire.deleted(endpoint_id, "webhook_endpoint.deleted")
 
 
 @router.get("/webhook_event_types")
-def list_event_types(caller: AsCaller) -> dict[str, Any]:
+def list_event_types(caller: ReadsWebhooks) -> dict[str, Any]:
     """What can be heard of."""
     return {"object": "list", "data": list(webhooks.EVENTS)}
 

@@ -7,11 +7,12 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict
 from starlette.concurrency import run_in_threadpool
 
-from finery.api.context import Plane, worker_of
+from finery.api.access import RequireWorker
+from finery.api.context import Plane
 from finery.control import runs
 from finery.core.errors import InvalidRequest
 
-router = APIRouter(tags=["worker"], dependencies=[Depends(worker_of)])
+router = APIRouter(tags=["worker"], dependencies=[Depends(RequireWorker())])
 
 
 class _Body(BaseModel):
