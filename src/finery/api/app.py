@@ -29,6 +29,7 @@ from finery.api.finery import (
     monitoring,
     projects,
     providers,
+    quotas,
     roles,
     subscriptions,
     sweeps,
@@ -96,6 +97,7 @@ OWN_NOUNS = (
     keys,
     audit,
     costs,
+    quotas,
 )
 """What OpenAI has no word for."""
 

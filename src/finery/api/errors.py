@@ -32,6 +32,7 @@ STATUSES: dict[type[FineryError], tuple[int, str]] = {
     errors.Conflict: (409, "invalid_request_error"),
     errors.TooLarge: (413, "invalid_request_error"),
     errors.OverBudget: (429, "insufficient_quota"),
+    errors.OverQuota: (429, "insufficient_quota"),
     errors.RateLimited: (429, "rate_limit_error"),
     errors.ContentFiltered: (400, "invalid_request_error"),
     errors.StorageFull: (507, "server_error"),
@@ -45,7 +46,14 @@ STATUSES: dict[type[FineryError], tuple[int, str]] = {
 _NO_RETRY = {"x-should-retry": "false"}
 """The OpenAI SDK retries 409 and 5xx unless told not to."""
 
-_HOPELESS = (errors.Conflict, errors.OverBudget, errors.StorageFull, errors.CorruptArtifact, errors.NotOffered)
+_HOPELESS = (
+    errors.Conflict,
+    errors.OverBudget,
+    errors.OverQuota,
+    errors.StorageFull,
+    errors.CorruptArtifact,
+    errors.NotOffered,
+)
 
 _CODES_BY_STATUS = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 

@@ -5,6 +5,7 @@ access       who is calling; keys
 audit        who changed what: one line for every change
 costs        prices, what is charged when, estimates, reports
 budgets      how much a project may spend
+quotas       how much a project may have at once
 roles        principals, and the roles they are given
 tenancy      subscription, hubs with connections, projects
 locations    pools of machines, and which models can be tuned there

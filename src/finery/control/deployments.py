@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from finery.control import audit, budgets, costs, models, providers
+from finery.control import audit, budgets, costs, models, providers, quotas
 from finery.control.inference import Need
 from finery.control.plane import ControlPlane, now
 from finery.core.access import Caller
@@ -59,6 +59,7 @@ def create(plane: ControlPlane, caller: Caller, *, name: str, model: str, **opti
                 param="name",
             )
         _require_model(plane, caller, deployment)
+        quotas.take(connection, deployment.project_id, deployments=1)
         deployments.insert_deployment(connection, deployment)
         audit.record(connection, caller, "deployments.create", name, asked={"model": model, **options})
     return deployment

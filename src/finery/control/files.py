@@ -4,10 +4,10 @@ import logging
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from finery.control import audit, providers
+from finery.control import audit, providers, quotas
 from finery.control.plane import ControlPlane, now
 from finery.core.access import Caller
-from finery.core.errors import InvalidRequest, NotFound, TooLarge
+from finery.core.errors import InvalidRequest, NotFound, OverQuota, TooLarge
 from finery.core.files import (
     CHECKED_PURPOSES,
     MAX_FILE_BYTES,
@@ -104,10 +104,15 @@ def store(
         created_at=(moment := now()),
         expires_at=None if keep_seconds is None else moment + keep_seconds,
     )
-    with plane.database.write() as connection:
-        files.insert_file(connection, file)
-        if by is not None:
-            audit.record(connection, by, "files.create", file.id, sha256=file.sha256, bytes=file.bytes)
+    try:
+        with plane.database.write() as connection:
+            if by is not None:
+                quotas.take(connection, project_id, files=1, bytes=file.bytes)
+                audit.record(connection, by, "files.create", file.id, sha256=file.sha256, bytes=file.bytes)
+            files.insert_file(connection, file)
+    except OverQuota:
+        drop_blob(plane, blob.sha256)
+        raise
     return file
 
 

@@ -12,6 +12,7 @@ from finery.control import (
     locations,
     models,
     providers,
+    quotas,
     trackers,
     webhooks,
 )
@@ -95,6 +96,7 @@ def submit(plane: ControlPlane, caller: Caller, request: JobRequest) -> Job:
         files_named += f" and validation file: {job.validation_file}"
     said = [message("created", f"Created fine-tuning job: {job.id}"), message("validating", files_named)]
     with plane.database.write() as connection:
+        quotas.take(connection, job.project_id, queued_jobs=1)
         jobs.insert_job(connection, job)
         audit.record(connection, caller, "jobs.create", job.id, model=job.model, training_file=job.training_file)
         untold = trackers.follow(connection, plane, job)

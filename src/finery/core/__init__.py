@@ -6,6 +6,7 @@ roles             roles × permissions, as one table
 access            scopes, grants, callers, keys
 audit             entries chained by their hashes
 costs             prices, amounts, budgets
+quotas            how much a project may have at once
 scheduling        whose job is next: fair between projects
 tenancy           subscription, hub, location, provider, connection
 files             an uploaded file and its states

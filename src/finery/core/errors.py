@@ -11,7 +11,8 @@
     │   └── Fenced            a worker wrote with a lease that is no longer its own
     ├── TooLarge              over a size limit
     ├── RateLimited           try again later
-    │   └── OverBudget        nothing is left to spend; a retry can't help
+    │   ├── OverBudget        nothing is left to spend; a retry can't help
+    │   └── OverQuota         the project has as much as it may
     ├── ContentFiltered       a policy blocked it
     ├── StorageFull           no space left where Finery keeps its data
     ├── CorruptArtifact       a file on disk isn't what its manifest says
@@ -104,6 +105,12 @@ class OverBudget(RateLimited):
     """The project's budget has nothing left; a retry can't help before somebody raises it."""
 
     code = "insufficient_quota"
+
+
+class OverQuota(RateLimited):
+    """The project has as much as it may; a retry can't help before something is deleted or the quota raised."""
+
+    code = "quota_exceeded"
 
 
 class ContentFiltered(FineryError):

@@ -8,6 +8,7 @@
     projects     projects
     audit        who changed what, in a chain
     costs        prices, the ledger, budgets
+    quotas       what projects may have at once, and have
     access       keys, principals, role assignments
     files        uploaded files and their reports
     datasets     names for versions of data, and what was made from what

@@ -14,8 +14,10 @@ from sqlalchemy import JSON, Connection, Row, case, delete, func, insert, null, 
 from finery.core.ids import new_id
 from finery.core.jobs import Job, JobStatus
 from finery.core.models import Checkpoint
+from finery.core.quotas import Quota
 from finery.core.scheduling import Share, Waiting, next_job
 from finery.storage.pages import Cursor, Page, fetch
+from finery.storage.quotas import limits_of
 from finery.storage.schema import checkpoints, deployments, events, jobs, models
 
 _COLUMNS = [jobs.c[field.name] for field in dataclasses.fields(Job)]
@@ -122,8 +124,11 @@ def _shares(connection: Connection) -> dict[str, Share]:
     """What every project has of the workers now, and when a job of it began last."""
     running = func.sum(case((jobs.c.status.in_([JobStatus.RUNNING, JobStatus.PAUSING]), 1), else_=0))
     query = select(jobs.c.project_id, running.label("running"), func.max(jobs.c.started_at).label("served"))
+    most = limits_of(connection, Quota.RUNNING_JOBS)
     return {
-        row.project_id: Share(running=int(row.running or 0), served_at=int(row.served or 0))
+        row.project_id: Share(
+            running=int(row.running or 0), served_at=int(row.served or 0), most=most.get(row.project_id)
+        )
         for row in connection.execute(query.group_by(jobs.c.project_id))
     }
 

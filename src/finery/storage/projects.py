@@ -17,6 +17,7 @@ from finery.storage.schema import (
     keys,
     models,
     projects,
+    quotas,
     records,
     replays,
     role_assignments,
@@ -67,7 +68,7 @@ def count_contents(connection: Connection, project_id: str) -> dict[str, int]:
 
 def remove_project(connection: Connection, project_id: str) -> None:
     """Forget an empty project with its keys and role assignments."""
-    for table in (replays, budgets, keys, role_assignments):
+    for table in (replays, budgets, quotas, keys, role_assignments):
         connection.execute(delete(table).where(table.c.project_id == project_id))
     connection.execute(delete(projects).where(projects.c.id == project_id))
 

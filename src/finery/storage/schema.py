@@ -396,3 +396,11 @@ budgets = Table(
     Column("warned_at", BigInteger),
     Column("exhausted_at", BigInteger),
 )
+
+quotas = Table(
+    "quotas",
+    metadata,
+    Column("project_id", ForeignKey("projects.id"), primary_key=True),
+    Column("name", String(40), primary_key=True),
+    Column("limit", BigInteger, nullable=False),
+)
