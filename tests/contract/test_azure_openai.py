@@ -112,7 +112,8 @@ def test_made_things_are_201_with_their_place_and_azures_fields(server: Server, 
         assert job.json()["suffix"] == "place"
         assert http.get(job.headers["location"], params=query).status_code == 200
         assert http.post(f"{job.headers['location']}/events", params=query).json()["data"]
-        http.post(f"{job.headers['location']}/cancel", params=query).raise_for_status()
+        # Whether it has ended already is nobody's concern here.
+        assert http.post(f"{job.headers['location']}/cancel", params=query).status_code in (200, 409)
         tuned = http.get(f"/openai/models/{model}", params=query).json()
         assert (tuned["model"], tuned["status"]) == ("tiny-phi3", "succeeded")
         assert tuned["fine_tune"].startswith("ftjob-")

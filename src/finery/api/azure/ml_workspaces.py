@@ -1,5 +1,6 @@
 """Azure Machine Learning: workspaces, the models that jobs registered, and endpoints that serve them."""
 
+import contextlib
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
@@ -128,12 +129,10 @@ def put_endpoint(
 
 @router.delete("/{workspace}/serverlessEndpoints/{name}")
 def delete_endpoint(plane: Plane, caller: WritesDeployments, workspace: OfWorkspace, name: str) -> Response:
-    """Stop serving; 204 where nothing was served."""
-    try:
+    """Stop serving, at once; it's the same where nothing was served."""
+    with contextlib.suppress(NotFound):
         deployments.delete(plane, caller, name)
-    except NotFound:
-        return Response(status_code=204)
-    return Response(status_code=200)
+    return Response(status_code=204)
 
 
 @router.post("/{workspace}/serverlessEndpoints/{name}/listKeys")
