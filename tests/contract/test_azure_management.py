@@ -17,7 +17,9 @@ GROUP, ACCOUNT = "default", "default"
 
 
 def management(server: Server, key: str = "") -> Any:
-    return CognitiveServicesManagementClient(KeyAsToken(key or server.key), "default", base_url=server.url)
+    return CognitiveServicesManagementClient(
+        KeyAsToken(key or server.key), "default", base_url=server.url, retry_total=0
+    )
 
 
 @pytest.fixture(scope="module")

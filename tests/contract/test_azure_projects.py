@@ -30,7 +30,8 @@ def project(tls_server: Server) -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REQUESTS_CA_BUNDLE", ca)
         patch.setenv("SSL_CERT_FILE", ca)
-        with AIProjectClient(endpoint=endpoint, credential=KeyAsToken(tls_server.key)) as client:
+        # Without retries: what fails at first and not again is a fault as well.
+        with AIProjectClient(endpoint=endpoint, credential=KeyAsToken(tls_server.key), retry_total=0) as client:
             yield client
 
 

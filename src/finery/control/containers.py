@@ -5,6 +5,7 @@ then says which of them is a dataset's version. A signature holds for one contai
 whatever the client calls it ("1.0"); Finery's own number stands beside it.
 """
 
+import dataclasses
 import hashlib
 import hmac
 import time
@@ -227,10 +228,12 @@ def register(
             raise Conflict(f"The dataset '{name}' has a version '{label}' already. Versions can't change.")
     file = read_blob(plane, container, blob or _only_blob(plane, container))
     version = datasets.add_version(plane, caller, name, file.id, description)
-    body = {**container.body, "version": version.version, "blob": blob}
+    closed = dataclasses.replace(
+        container, status=CLOSED, body={**container.body, "version": version.version, "blob": blob}
+    )
     with plane.database.write() as connection:
-        records.change(connection, container, status=CLOSED, body=body)
-    return LabelledVersion(name=name, label=label, version=version, container=container)
+        records.change(connection, container, status=closed.status, body=closed.body)
+    return LabelledVersion(name=name, label=label, version=version, container=closed)
 
 
 def find(plane: ControlPlane, caller: Caller, name: str, label: str) -> LabelledVersion:
