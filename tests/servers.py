@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import openai
 
-START_SECONDS = 60
+START_SECONDS = 180
 
 
 class Server:

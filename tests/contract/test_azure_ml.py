@@ -76,4 +76,4 @@ def test_the_program_of_the_page_and_more(tls_server: Server, tmp_path: Path) ->
     done = subprocess.run([PYTHON, path], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.endswith("all of it\n")
-    assert "Completed ft:tiny-phi3:default:support:" in done.stdout
+    assert "ft:tiny-phi3:default:support:" in done.stdout
