@@ -45,7 +45,7 @@ def data(tmp_path: Path) -> Path:
 def test_from_data_to_answer_and_back(tls_server: Server, project: Any, data: Path) -> None:
     dataset = project.datasets.upload_file(name="tickets", version="1.0", file_path=str(data))
     assert (dataset.name, dataset.version) == ("tickets", "1.0")
-    with project.get_openai_client() as client:
+    with project.get_openai_client(max_retries=0) as client:
         job = client.fine_tuning.jobs.create(
             model="tiny-phi3", training_file=dataset.id, hyperparameters={"n_epochs": 1}
         )

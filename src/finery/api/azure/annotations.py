@@ -17,7 +17,8 @@ def annotate(answer: Wire) -> Wire:
     if answer.get("object") == "list":
         return {**answer, "data": [annotate(item) for item in answer["data"]]}
     add = _ADDITIONS.get(answer.get("object", ""))
-    return {**answer, **add(answer)} if add else answer
+    # What was deleted bears the name of its kind as well, and nothing more.
+    return {**answer, **add(answer)} if add and "deleted" not in answer else answer
 
 
 def _model(model: Wire) -> Wire:
