@@ -92,9 +92,8 @@ def test_a_deployed_model_is_not_deleted_and_an_undeployed_one_is(
         assert refused.value.code == "conflict"
         assert "azure-short" in refused.value.message
         http.delete("/finery/v1/deployments/azure-short").raise_for_status()
-    job = client.fine_tuning.jobs.create(
-        model=model, training_file=client.files.list(purpose="fine-tune").data[0].id, hyperparameters={"n_epochs": 1}
-    )
+    file = client.files.create(file=("rows.jsonl", ROWS.encode()), purpose="fine-tune")
+    job = client.fine_tuning.jobs.create(model=model, training_file=file.id, hyperparameters={"n_epochs": 1})
     further = wait_for(job, client, "succeeded", "failed", "cancelled").fine_tuned_model
     assert client.models.delete(further).deleted
     with pytest.raises(openai.NotFoundError):
