@@ -1,7 +1,7 @@
 """A ticket in, its team and a first reply out. Two calls of one deployment; it knows no server but by its variables."""
 
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from promptflow.core import Prompty
 from promptflow.tracing import trace
@@ -10,8 +10,16 @@ HERE = Path(__file__).parent
 TEAMS = ("billing", "delivery", "technical")
 
 
+class Answer(TypedDict):
+    """What the flow gives."""
+
+    team: str
+    said: str
+    reply: str
+
+
 @trace
-def answer(ticket: str) -> dict[str, Any]:
+def answer(ticket: str) -> Answer:
     """Which team a ticket is for, and what it is told first."""
     said = Prompty.load(source=HERE / "route.prompty")(ticket=ticket)
     team = team_in(said)

@@ -182,7 +182,7 @@ def test_llama_cpp_opens_quantised_files_and_computes_nearly_the_same(
     assert len(kinds) > 1
     with Llama(tmp_path / "model.gguf") as llama:
         for prompt in PROMPTS:
-            llama.agrees(prompt, logprobs(f16, prompt), tolerance={"q8_0": 0.15, "q6_k": 0.15}.get(word, 1.5))
+            llama.agrees(prompt, logprobs(f16, prompt), tolerance={"q8_0": 0.5, "q6_k": 0.5}.get(word, 1.5))
 
 
 @pytest.mark.parametrize("kind", ["Q8_0", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K"])
