@@ -65,16 +65,14 @@ class Admission:
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     @contextmanager
-    def enter(
-        self, project_id: str, name: str, deployment: Deployment | None, request: GenerateRequest
-    ) -> Iterator[Meter]:
-        """Let one answer be asked for, and settle what it used when the block ends.
+    def enter(self, project_id: str, name: str, deployment: Deployment | None, tokens: int) -> Iterator[Meter]:
+        """Let one answer of about so many tokens be asked for, and settle what it used when the block ends.
 
         Raises:
             RateLimited: over the deployment's requests or tokens a minute, or too many wait already.
         """
         key, ticket = (project_id, name), TICKET.get()
-        meter = Meter(reserved=estimate(request) if deployment else 0)
+        meter = Meter(reserved=tokens if deployment else 0)
         with self._lock:
             if ticket is not None:
                 self._require_place(key, deployment)

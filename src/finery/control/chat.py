@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from finery.control import budgets, models, providers
+from finery.control.admission import estimate
 from finery.control.models import ResolvedModel
 from finery.control.plane import ControlPlane
 from finery.control.tools import CallPart, CallReader, Plan
@@ -52,7 +53,7 @@ async def generate(
     model = await asyncio.to_thread(find, plane, caller, name)
     with (
         plane.traffic.watch(caller.project.id, name, request) as watch,
-        plane.admission.enter(caller.project.id, name, model.deployment, request) as meter,
+        plane.admission.enter(caller.project.id, name, model.deployment, estimate(request)) as meter,
     ):
         async with aclosing(_generate(plane, caller, model, request)) as pieces:
             async for piece in pieces:

@@ -25,6 +25,7 @@ async def embed(
 
     Raises:
         InvalidRequest: no inputs or too many, an empty one, tokens outside the vocabulary, too many dimensions.
+        RateLimited: over the deployment's limits, or too many wait.
         ContextOverflow: an input longer than the context.
     """
     if not 1 <= len(inputs) <= MAX_INPUTS:
@@ -45,7 +46,11 @@ async def embed(
             )
         encoded.append(tokens)
     room = asyncio.Semaphore(_AT_ONCE)
-    with plane.traffic.watch(caller.project.id, name, words=False) as watch:
+    count = sum(map(len, encoded))
+    with (
+        plane.traffic.watch(caller.project.id, name, words=False) as watch,
+        plane.admission.enter(caller.project.id, name, model.deployment, count) as meter,
+    ):
         async with plane.inference.use(model.base, model.tuned, engine="torch") as (client, adapter):
 
             async def one(tokens: list[int]) -> list[float]:
@@ -53,8 +58,9 @@ async def embed(
                     return _shorten(await client.embed(tokens, adapter=adapter), dimensions)
 
             vectors = await asyncio.gather(*(one(tokens) for tokens in encoded))
-            watch.read(sum(map(len, encoded)))
-    return list(vectors), sum(map(len, encoded))
+            watch.read(count)
+            meter.used = count
+    return list(vectors), count
 
 
 def _shorten(vector: list[float], dimensions: int | None) -> list[float]:

@@ -55,14 +55,19 @@ def deployment(capacity: int = 1, replicas: int = 1) -> Deployment:
     )
 
 
-def asked(max_tokens: int | None = 10) -> GenerateRequest:
+def request(max_tokens: int | None) -> GenerateRequest:
     return GenerateRequest(messages=[{"role": "user", "content": "x" * 400}], max_tokens=max_tokens)
 
 
-def enter_all(admission: Admission, to: Deployment, *requests: GenerateRequest) -> None:
+def asked(max_tokens: int = 10) -> int:
+    """Tokens of such a request: 101 of its prompt, and the answer's."""
+    return estimate(request(max_tokens))
+
+
+def enter_all(admission: Admission, to: Deployment, *requests: int) -> None:
     """Each request one after the other, none of which answers anything."""
-    for request in requests:
-        with admission.enter("p", "d", to, request):
+    for tokens in requests:
+        with admission.enter("p", "d", to, tokens):
             pass
 
 
@@ -71,8 +76,8 @@ def finish(prompt: int, completion: int) -> Finish:
 
 
 def test_an_estimate_is_prompt_and_answer() -> None:
-    assert estimate(asked(10)) == 101 + 10
-    assert estimate(asked(None)) == 101 + UNSAID_ANSWER_TOKENS
+    assert asked(10) == 101 + 10
+    assert estimate(request(None)) == 101 + UNSAID_ANSWER_TOKENS
     assert estimate(GenerateRequest(prompt_tokens=[1, 2, 3], max_tokens=4)) == 7
 
 

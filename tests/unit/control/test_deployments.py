@@ -15,11 +15,11 @@ from finery.control.plane import ControlPlane
 from finery.core.access import Caller
 from finery.core.deployments import Deployment
 from finery.core.errors import Conflict, NotFound, Unavailable
-from finery.serving.protocol import GenerateRequest
 from finery.settings import Settings
 from finery.storage import projects
 
-ASKED = GenerateRequest(prompt="Hello", max_tokens=1)
+ASKED = 10
+"""Tokens."""
 
 
 @pytest.fixture
