@@ -41,7 +41,7 @@ def job(server: Server) -> Any:
 
 def settled(http: httpx.Client, name: str) -> dict[str, Any]:
     """The deployment once nothing about it is being proven."""
-    end = time.monotonic() + 120
+    end = time.monotonic() + 240
     while time.monotonic() < end:
         deployment: dict[str, Any] = http.get(f"{PATH}/{name}").json()
         if deployment["status"] != "Creating" and (deployment["update"] or {}).get("status") != "Creating":

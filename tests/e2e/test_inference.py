@@ -41,7 +41,7 @@ def http(server: Server) -> Iterator[httpx.Client]:
         yield client
 
 
-def until(condition: Callable[[], Any], seconds: float = 120) -> None:
+def until(condition: Callable[[], Any], seconds: float = 240) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
