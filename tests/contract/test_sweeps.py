@@ -1,4 +1,4 @@
-"""A sweep finds the best settings, and what can't be a sweep submits nothing."""
+"""A sweep finds the best settings; its model goes live by the deployment's rule."""
 
 import json
 import subprocess
@@ -111,3 +111,27 @@ def test_a_sweep_that_cant_be_submits_nothing(server: Server, change: dict[str, 
     assert answer.status_code == 400, answer.text
     assert said in json.dumps(answer.json()["error"])
     assert len(list(client.fine_tuning.jobs.list())) == before
+
+
+def test_a_model_changes_by_promotion_alone_where_there_is_a_rule(server: Server, sweep: dict[str, Any]) -> None:
+    plain = server.openai(_strict_response_validation=False)
+    data = plain.files.create(file=("held_out.jsonl", rows(30)), purpose="evals").id
+    best = sweep["best_model"]
+    with server.http() as http:
+        http.post("/finery/v1/deployments", json={"name": "colours", "model": MODEL})
+        settled(http, "/finery/v1/deployments/colours", "Creating")
+        path = "/finery/v1/deployments/colours"
+        assert http.get(f"{path}/promotion_rule").status_code == 404
+        rule = {"data": data, "metric": "perplexity", "threshold": 0, "forgetting": False}
+        assert http.put(f"{path}/promotion_rule", json=rule | {"threshold": "low"}).status_code == 400
+        assert http.put(f"{path}/promotion_rule", json=rule).json()["metric"] == "perplexity"
+        past = http.patch(path, json={"model": best})
+        assert (past.status_code, past.json()["error"]["code"]) == (409, "promotion_required")
+
+        made = http.post(f"{path}/promotions", json={"model": best}).json()
+        assert http.post(f"{path}/promotions", json={"model": best}).status_code in (400, 409)
+        found = settled(http, f"{path}/promotions/{made['id']}", "evaluating")
+        assert found["status"] == "promoted", found
+        assert found["reason"].startswith("Better")
+        assert [one["status"] for one in http.get(f"{path}/promotions").json()["data"]] == ["promoted"]
+        http.delete(path)

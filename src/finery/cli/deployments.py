@@ -4,11 +4,11 @@ from typing import Annotated, Any
 
 import typer
 
-from finery.cli import progress
+from finery.cli import evaluate, progress
 from finery.cli.console import fields, note, say, say_json, table
 from finery.cli.figures import ago, moment
 from finery.cli.options import ApiKey, AsJson, BaseUrl, connect, noun
-from finery.core.errors import InvalidRequest, Unavailable
+from finery.core.errors import Conflict, InvalidRequest, Unavailable
 
 app = noun("Names under which models answer.")
 
@@ -157,6 +157,78 @@ def show(name: Name, base_url: BaseUrl = None, api_key: ApiKey = None, as_json: 
             ("Created", moment(deployment.get("created_at"))),
         )
     )
+
+
+@app.command("promote")
+def promote(
+    name: Name,
+    model: Annotated[
+        str, typer.Option("--model", metavar="MODEL", show_default=False, help="The model that shall answer.")
+    ],
+    *,
+    evaluation: Annotated[
+        str | None, typer.Option("--evaluation", metavar="ID", help="A completed evaluation that speaks for it.")
+    ] = None,
+    base_url: BaseUrl = None,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let another model answer under the name, if it meets the deployment's rule.
+
+    With a rule the model is compared with the one that answers now; refused, the command ends with 1.
+    """
+    with connect(base_url, api_key) as finery:
+        promotion = finery.promotions.create(name, model, evaluation=evaluation)
+        if promotion["status"] == "evaluating":
+            with progress.waiting(f"Comparing {model} with {promotion['previous_model']}"):
+                promotion = finery.promotions.wait(name, promotion["id"])
+    if as_json:
+        say_json(promotion)
+    if promotion["status"] != "promoted":
+        raise Conflict(f"{model} was not promoted to {name}. {promotion['reason']}")
+    if not as_json:
+        say(f"{name} answers with {model}. {promotion['reason']}")
+
+
+@app.command("rule")
+def rule(
+    name: Name,
+    data: Annotated[
+        str,
+        typer.Option(
+            "--data", metavar="FILE", show_default=False, help="Held-out rows: a JSONL file, a file's id, or a dataset."
+        ),
+    ],
+    *,
+    metric: Annotated[str | None, typer.Option("--metric", metavar="NAME", help="What decides.")] = None,
+    threshold: Annotated[
+        float, typer.Option("--threshold", metavar="X", help="The 95 % interval of the difference must lie above this.")
+    ] = 0.0,
+    forgetting: Annotated[
+        bool, typer.Option("--forgetting/--no-forgetting", help="Refuse models that forgot general questions.")
+    ] = True,
+    max_error_rate: Annotated[
+        float | None, typer.Option("--max-error-rate", metavar="SHARE", help="Roll back above this share of errors.")
+    ] = None,
+    max_filter_rate: Annotated[
+        float | None, typer.Option("--max-filter-rate", metavar="SHARE", help="The same of filtered answers.")
+    ] = None,
+    base_url: BaseUrl = None,
+    api_key: ApiKey = None,
+) -> None:
+    """Say what a model must show before it may answer under the name."""
+    with connect(base_url, api_key) as finery:
+        made = finery.promotions.set_rule(
+            name,
+            evaluate.held_out_data(finery, data),
+            metric=metric,
+            threshold=threshold,
+            forgetting=forgetting,
+            max_error_rate=max_error_rate,
+            max_filter_rate=max_filter_rate,
+        )
+    say(f"{name} takes another model only where {made['metric'] or 'it'} is better by more than {threshold:g}.")
+    note(f"Try it: finery deployments promote {name} --model MODEL")
 
 
 @app.command("delete")

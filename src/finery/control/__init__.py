@@ -39,6 +39,8 @@ evals        OpenAI's evals, their runs and items
 eval_runs    runs of evals brought to their end
 grading      a grade of a sample, by whatever grader
 evaluations  models asked the same held-out rows, and compared
+promotions   another model under a deployment's name, once it has shown enough
+promotion_rules  what it must show
 sweeps       several sets of hyperparameters over one dataset
 likelihoods  how likely a row's answer is under a model
 asking       a request to our own endpoints from inside

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from finery.control import audit, budgets, costs, models, providers, quotas
+from finery.control import audit, budgets, costs, models, promotion_rules, providers, quotas
 from finery.control.inference import Need
 from finery.control.plane import ControlPlane, now
 from finery.core.access import Caller
@@ -65,7 +65,9 @@ def create(plane: ControlPlane, caller: Caller, *, name: str, model: str, **opti
     return deployment
 
 
-def update(plane: ControlPlane, caller: Caller, name: str, changes: Mapping[str, Any]) -> Deployment:
+def update(
+    plane: ControlPlane, caller: Caller, name: str, changes: Mapping[str, Any], *, promoted: bool = False
+) -> Deployment:
     """Ask for another model, sku, policy, engine, or number of replicas or idle seconds, or for a parity override.
 
     What answers now goes on until the change has been proven, and for good where it fails its proof. A newer update
@@ -75,9 +77,11 @@ def update(plane: ControlPlane, caller: Caller, name: str, changes: Mapping[str,
         NotFound: there is no such deployment.
         UnknownModel: no such model.
         InvalidRequest: a value that can't be.
-        Conflict: it is being deleted.
+        Conflict: it is being deleted, or has a promotion rule that the model was not `promoted` by.
     """
     deployment = get(plane, caller, name)
+    if "model" in changes and not promoted:
+        promotion_rules.require_none(plane, caller, name)
     values = _checked(plane, caller, changes, deployment.sku)
     if deployment.status == DeploymentStatus.SUCCEEDED:
         pending = deployment.update["changes"] if deployment.updating and deployment.update else {}

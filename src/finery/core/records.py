@@ -29,6 +29,8 @@ class Kind(StrEnum):
     EVAL_RUN = "eval_run"
     EVAL_ITEM = "eval_item"
     EVALUATION = "evaluation"
+    PROMOTION_RULE = "promotion_rule"
+    PROMOTION = "promotion"
     SWEEP = "sweep"
     EVALUATION_ANSWER = "evaluation_answer"
     WEBHOOK_ENDPOINT = "webhook_endpoint"

@@ -13,7 +13,7 @@ Objects are the plain JSON of the wire (`Json`); lists come newest first, as the
 
     connection.py   which server, which key
     wire.py         requests in, JSON or errors out
-    resources.py    files, datasets, jobs, models, chat, deployments, evaluations, sweeps, keys
+    resources.py    files, datasets, jobs, models, chat, deployments, evaluations, promotions, sweeps, keys
     exports.py     models written for other programs
     monitoring.py  metrics, drift, capture
     tenancy.py      projects, providers, costs
@@ -36,6 +36,7 @@ from finery.sdk.resources import (
     Jobs,
     Keys,
     Models,
+    Promotions,
     Sweeps,
 )
 from finery.sdk.tenancy import Costs, Projects, Providers
@@ -63,6 +64,7 @@ class Finery:
         self.exports = Exports(self._wire)
         self.monitoring = Monitoring(self._wire)
         self.evaluations = Evaluations(self._wire)
+        self.promotions = Promotions(self._wire)
         self.sweeps = Sweeps(self._wire)
         self.keys = Keys(self._wire)
         self.projects = Projects(self._wire)

@@ -303,6 +303,33 @@ class Deployments:
         return self._wire.call("DELETE", f"/finery/v1/deployments/{_part(name)}")
 
 
+class Promotions:
+    """Other models under a deployment's name, once they have shown enough."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+
+    def set_rule(self, deployment: str, data: str, **fields: Any) -> Json:
+        """Say what a candidate must show on the rows of `data`; fields that are None are left out."""
+        kept = {name: value for name, value in fields.items() if value is not None}
+        path = f"/finery/v1/deployments/{_part(deployment)}/promotion_rule"
+        return self._wire.call("PUT", path, json={"data": data, **kept})
+
+    def create(self, deployment: str, model: str, *, evaluation: str | None = None) -> Json:
+        """Ask for another model; the answer's status is `evaluating` while that is found out."""
+        body = {"model": model, "evaluation": evaluation}
+        return self._wire.call("POST", f"/finery/v1/deployments/{_part(deployment)}/promotions", json=body)
+
+    def wait(self, deployment: str, promotion_id: str, *, poll_seconds: float = 0.5) -> Json:
+        """The promotion, once it was decided."""
+        while True:
+            path = f"/finery/v1/deployments/{_part(deployment)}/promotions/{_part(promotion_id)}"
+            promotion = self._wire.call("GET", path)
+            if promotion["status"] != "evaluating":
+                return promotion
+            time.sleep(poll_seconds)
+
+
 class Evaluations:
     """Models asked the same held-out rows, and compared."""
 
