@@ -85,7 +85,14 @@ def test_what_cant_be_is_refused_in_azures_words(tls_server: Server, client: Any
     assert "gpt-nothing" in unknown.message
     assert make("some$name", body("tiny-phi3")).error.code == "InvalidRequestContent"
     assert make("much", body("tiny-phi3", 10**9)).error.code == "InvalidRequestContent"
+    with tls_server.http() as http:
+        made = http.post("/finery/v1/hubs", json={"name": "other", "resource_group": "default", "location": "local"})
+        assert made.is_success, made.text
+    # There is such a hub, but the key's project isn't in it.
     assert make("nowhere", body("tiny-phi3"), account="other").error.code == "ResourceNotFound"
+    assert list(client.accounts.list_by_resource_group("elsewhere")) == []
+    with pytest.raises(ResourceNotFoundError):
+        client.accounts.get("elsewhere", ACCOUNT)
     with pytest.raises(ResourceNotFoundError):
         list(client.models.list("mars"))
     with management(tls_server, key="nobody") as stranger, pytest.raises(ClientAuthenticationError) as refused:

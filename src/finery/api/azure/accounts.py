@@ -9,11 +9,10 @@ from finery.api.azure import arm, errors, versions
 from finery.api.azure.arm import Account, OfAccount, Wire
 from finery.api.azure.inference import publisher_of
 from finery.api.context import Plane
-from finery.control import deployments, models
+from finery.control import deployments, locations, models, tenancy
 from finery.control.plane import ControlPlane
 from finery.core.access import Caller
 from finery.core.deployments import MAX_CAPACITY
-from finery.core.errors import NotFound
 
 router = APIRouter(tags=["azure"], dependencies=[Depends(versions.check)], responses=errors.DOCUMENTED)
 
@@ -26,21 +25,23 @@ _CAPABILITIES = {"fineTune": "true", "inference": "true", "completion": "true", 
 
 
 @router.get(arm.SUBSCRIPTION + "/accounts")
-def list_accounts(caller: ReadsModels, request: Request, subscription: str) -> Wire:
-    """The caller's account; its resource group is `default`."""
-    return arm.paged([_account(request, caller, arm.own_account(caller, subscription, "default"))])
+def list_accounts(plane: Plane, caller: ReadsModels, request: Request, subscription: str) -> Wire:
+    """The account of the caller's project."""
+    return arm.paged([_account(request, plane, caller, arm.own_account(plane, caller, subscription))])
 
 
 @router.get(arm.GROUP + "/accounts")
-def list_accounts_of_group(caller: ReadsModels, request: Request, subscription: str, group: str) -> Wire:
-    """The caller's account, in any resource group."""
-    return arm.paged([_account(request, caller, arm.own_account(caller, subscription, group))])
+def list_accounts_of_group(plane: Plane, caller: ReadsModels, request: Request, subscription: str, group: str) -> Wire:
+    """The account of the caller's project, if it lies in the resource group."""
+    own = arm.own_account(plane, caller, subscription)
+    found = [own] if own.hub.resource_group.lower() == group.lower() else []
+    return arm.paged(_account(request, plane, caller, account) for account in found)
 
 
 @router.get(arm.ACCOUNT)
-def retrieve(caller: ReadsModels, request: Request, account: OfAccount) -> Wire:
+def retrieve(plane: Plane, caller: ReadsModels, request: Request, account: OfAccount) -> Wire:
     """One account."""
-    return _account(request, caller, account)
+    return _account(request, plane, caller, account)
 
 
 @router.post(arm.ACCOUNT + "/listKeys")
@@ -68,41 +69,41 @@ def list_usages(plane: Plane, caller: ReadsModels, account: OfAccount) -> Wire:
 
 
 @router.get(arm.SUBSCRIPTION + "/skus")
-def list_resource_skus(caller: ReadsModels) -> Wire:
+def list_resource_skus(plane: Plane, caller: ReadsModels) -> Wire:
     """The kinds of account there are, and where."""
     sku = {"resourceType": "accounts", "name": "S0", "tier": "Standard", "kind": "AIServices"}
-    return arm.paged([{**sku, "locations": [arm.LOCATION], "restrictions": []}])
+    places = [location.name for location in locations.list_all(plane)]
+    return arm.paged([{**sku, "locations": places, "restrictions": []}])
 
 
 @router.get(arm.SUBSCRIPTION + "/locations/{location}/models")
 def list_models_of_location(plane: Plane, caller: ReadsModels, location: Annotated[str, Path(max_length=64)]) -> Wire:
     """Base models that a location offers."""
-    _require_location(location)
-    return arm.paged({"kind": "OpenAI", "skuName": "S0", "model": model} for model in _bases(plane))
+    place = locations.get(plane, location)
+    return arm.paged(
+        {"kind": "OpenAI", "skuName": "S0", "model": model} for model in _bases(plane) if place.offers(model["name"])
+    )
 
 
 @router.get(arm.SUBSCRIPTION + "/locations/{location}/usages")
 def list_usages_of_location(plane: Plane, caller: ReadsModels, location: Annotated[str, Path(max_length=64)]) -> Wire:
-    """What the caller uses in a location."""
-    _require_location(location)
-    return arm.paged(_usages(plane, caller))
+    """What the caller's project uses in a location: nothing where its hub isn't."""
+    here = arm.own_account(plane, caller, "").hub.location == locations.get(plane, location).name
+    return arm.paged(_usages(plane, caller) if here else [])
 
 
-def _require_location(location: str) -> None:
-    if location != arm.LOCATION:
-        raise NotFound(f"There is no location '{location}'; there is: {arm.LOCATION}.", param="location")
-
-
-def _account(request: Request, caller: Caller, account: Account) -> Wire:
+def _account(request: Request, plane: ControlPlane, caller: Caller, account: Account) -> Wire:
     base = str(request.base_url)
+    hub = account.hub
+    inside = [project.name for project in tenancy.list_projects(plane, caller) if project.hub_id == hub.id]
     return {
         "id": account.id,
-        "name": account.name,
+        "name": hub.name,
         "type": f"{arm.PROVIDER}/accounts",
         "kind": "AIServices",
-        "location": arm.LOCATION,
+        "location": hub.location,
         "sku": {"name": "S0"},
-        "systemData": arm.system_data(caller.project.created_at, caller.project.created_at),
+        "systemData": arm.system_data(hub.created_at, hub.created_at),
         "properties": {
             "provisioningState": "Succeeded",
             "endpoint": base,
@@ -111,11 +112,11 @@ def _account(request: Request, caller: Caller, account: Account) -> Wire:
                 "Azure AI Model Inference API": base,
                 "AI Foundry API": base,
             },
-            "dateCreated": arm.moment(caller.project.created_at),
+            "dateCreated": arm.moment(hub.created_at),
             "publicNetworkAccess": "Enabled",
             "disableLocalAuth": False,
-            "defaultProject": account.name,
-            "associatedProjects": [account.name],
+            "defaultProject": caller.project.name,
+            "associatedProjects": inside or [caller.project.name],
         },
     }
 

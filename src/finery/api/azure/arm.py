@@ -1,7 +1,6 @@
 """What all routes of Azure Resource Manager share: the account in the path, resource ids, lists, moments.
 
-An account of Azure is what Finery calls a project: the caller's own, by its name. Subscription and resource group are
-taken as they come and stand in the ids that are answered.
+An account of Azure is a hub, by its name, in its resource group; what is made in it belongs to the caller's project.
 """
 
 from collections.abc import Iterable
@@ -13,16 +12,17 @@ from fastapi import Depends, Path
 from fastapi.responses import JSONResponse
 
 from finery.api.access import KnownCaller
+from finery.api.context import Plane
+from finery.control import tenancy
+from finery.control.plane import ControlPlane
 from finery.core.access import Caller
 from finery.core.errors import NotFound
+from finery.core.tenancy import Hub
 
 PROVIDER = "Microsoft.CognitiveServices"
 SUBSCRIPTION = "/subscriptions/{subscription}/providers/" + PROVIDER
 GROUP = "/subscriptions/{subscription}/resourceGroups/{group}/providers/" + PROVIDER
 ACCOUNT = GROUP + "/accounts/{account}"
-
-LOCATION = "local"
-"""Where this server stands."""
 
 POLL_SECONDS = "1"
 """Azure's clients ask again after half a minute unless they are told."""
@@ -32,19 +32,19 @@ Wire = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Account:
-    """An account, by its path."""
+    """An account: a hub, under the subscription by which it was asked for."""
 
     subscription: str
-    group: str
-    name: str
+    hub: Hub
 
     @property
     def id(self) -> str:
         """Its resource id."""
-        return ACCOUNT.format(subscription=self.subscription, group=self.group, account=self.name)
+        return ACCOUNT.format(subscription=self.subscription, group=self.hub.resource_group, account=self.hub.name)
 
 
 def account_of(
+    plane: Plane,
     caller: KnownCaller,
     subscription: Annotated[str, Path(max_length=128)],
     group: Annotated[str, Path(max_length=90)],
@@ -53,22 +53,24 @@ def account_of(
     """The account that a path names.
 
     Raises:
-        NotFound: it isn't the caller's.
+        NotFound: it isn't the hub of the caller's project, or lies in another resource group.
     """
-    if account != caller.project.name:
+    own = own_account(plane, caller, subscription)
+    if (account.lower(), group.lower()) != (own.hub.name.lower(), own.hub.resource_group.lower()):
         raise NotFound(
-            f"The account '{account}' was not found. Your key is for the account '{caller.project.name}'.",
+            f"The account '{account}' was not found in the resource group '{group}'. Your key is for the account "
+            f"'{own.hub.name}' in '{own.hub.resource_group}'.",
             param="account",
         )
-    return Account(subscription=subscription, group=group, name=account)
+    return own
 
 
 OfAccount = Annotated[Account, Depends(account_of)]
 
 
-def own_account(caller: Caller, subscription: str, group: str) -> Account:
-    """The caller's account."""
-    return Account(subscription=subscription, group=group, name=caller.project.name)
+def own_account(plane: ControlPlane, caller: Caller, subscription: str) -> Account:
+    """The account of the caller's project."""
+    return Account(subscription=subscription, hub=tenancy.get_hub(plane, caller, caller.project.hub_id))
 
 
 def paged(items: Iterable[Wire]) -> Wire:

@@ -53,8 +53,8 @@ TABLE = (
     Support(
         path=arm.ACCOUNT,
         client="azure-mgmt-cognitiveservices",
-        differences="The account is the key's project. `listKeys` gives back the key that was sent: of others only the "
-        "digest is known. Accounts aren't made or deleted here.",
+        differences="The account is the hub of the key's project. `listKeys` gives back the key that was sent: of "
+        "others only the digest is known. Accounts aren't made or deleted here.",
     ),
     Support(
         path=arm.SUBSCRIPTION,
@@ -64,7 +64,7 @@ TABLE = (
     Support(
         path=arm.GROUP,
         client="azure-mgmt-cognitiveservices",
-        differences="The key's account, in whatever resource group is asked for.",
+        differences="The key's account.",
     ),
     Support(
         path=PROJECT + "/openai/v1",

@@ -1,6 +1,6 @@
 """What the routes of Azure Machine Learning share: the workspace in the path, and names inside of Azure's addresses.
 
-A workspace is what Finery calls a project: the caller's own, by its name.
+A workspace is a project, the caller's own, by its name, in the resource group of its hub.
 """
 
 import re
@@ -10,11 +10,13 @@ from typing import Annotated
 from fastapi import Depends, Path
 
 from finery.api.access import KnownCaller
-from finery.control import containers, models
+from finery.api.context import Plane
+from finery.control import containers, models, tenancy
 from finery.control.named_jobs import get_model
 from finery.control.plane import ControlPlane
 from finery.core.access import Caller
 from finery.core.errors import InvalidRequest, NotFound
+from finery.core.tenancy import Hub
 
 PROVIDER = "Microsoft.MachineLearningServices"
 WORKSPACES = "/subscriptions/{subscription}/resourceGroups/{group}/providers/" + PROVIDER + "/workspaces"
@@ -27,19 +29,35 @@ _SHORT = re.compile(r"azureml:(?P<name>[^:/]+)(:(?P<version>[^:/]+))?")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Workspace:
-    """A workspace, by its path."""
+    """A workspace: a project of a hub, under the subscription by which it was asked for."""
 
     subscription: str
-    group: str
+    hub: Hub
     name: str
 
     @property
     def id(self) -> str:
         """Its resource id."""
-        return WORKSPACE.format(subscription=self.subscription, group=self.group, workspace=self.name)
+        return self.beside(self.name)
+
+    @property
+    def hub_id(self) -> str:
+        """The resource id of its hub."""
+        return self.beside(self.hub.name)
+
+    def beside(self, name: str) -> str:
+        """The resource id of a workspace in the same resource group."""
+        return WORKSPACE.format(subscription=self.subscription, group=self.hub.resource_group, workspace=name)
+
+
+def own_workspace(plane: ControlPlane, caller: Caller, subscription: str) -> Workspace:
+    """The caller's workspace."""
+    hub = tenancy.get_hub(plane, caller, caller.project.hub_id)
+    return Workspace(subscription=subscription, hub=hub, name=caller.project.name)
 
 
 def workspace_of(
+    plane: Plane,
     caller: KnownCaller,
     subscription: Annotated[str, Path(max_length=128)],
     group: Annotated[str, Path(max_length=90)],
@@ -50,12 +68,14 @@ def workspace_of(
     Raises:
         NotFound: it isn't the caller's.
     """
-    if workspace != caller.project.name:
+    own = own_workspace(plane, caller, subscription)
+    if (workspace.lower(), group.lower()) != (own.name.lower(), own.hub.resource_group.lower()):
         raise NotFound(
-            f"The workspace '{workspace}' was not found. Your key is for the workspace '{caller.project.name}'.",
+            f"The workspace '{workspace}' was not found in the resource group '{group}'. Your key is for the workspace "
+            f"'{own.name}' in '{own.hub.resource_group}'.",
             param="workspace",
         )
-    return Workspace(subscription=subscription, group=group, name=workspace)
+    return own
 
 
 OfWorkspace = Annotated[Workspace, Depends(workspace_of)]

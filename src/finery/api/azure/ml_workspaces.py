@@ -55,10 +55,11 @@ class PutEndpoint(BaseModel):
 
 
 @router.get("")
-def list_workspaces(caller: ReadsModels, subscription: str, group: str) -> Wire:
-    """The caller's workspace."""
-    workspace = Workspace(subscription=subscription, group=group, name=caller.project.name)
-    return arm.paged([_workspace(caller, workspace)])
+def list_workspaces(plane: Plane, caller: ReadsModels, subscription: str, group: str) -> Wire:
+    """The caller's workspace, if it lies in the resource group."""
+    own = ml.own_workspace(plane, caller, subscription)
+    found = [own] if own.hub.resource_group.lower() == group.lower() else []
+    return arm.paged(_workspace(caller, workspace) for workspace in found)
 
 
 @router.get("/{workspace}")
@@ -150,12 +151,13 @@ def _workspace(caller: Caller, workspace: Workspace) -> Wire:
         "name": workspace.name,
         "type": f"{ml.PROVIDER}/workspaces",
         "kind": "Project",
-        "location": arm.LOCATION,
+        "location": workspace.hub.location,
         "systemData": arm.system_data(caller.project.created_at, caller.project.created_at),
         "properties": {
             "friendlyName": workspace.name,
             "provisioningState": "Succeeded",
             "workspaceId": caller.project.id,
+            "hubResourceId": workspace.hub_id,
             "publicNetworkAccess": "Enabled",
         },
     }
@@ -187,7 +189,7 @@ def _endpoint(request: Request, workspace: Workspace, record: Deployment) -> Wir
         "id": f"{workspace.id}/serverlessEndpoints/{record.name}",
         "name": record.name,
         "type": f"{ml.PROVIDER}/workspaces/serverlessEndpoints",
-        "location": arm.LOCATION,
+        "location": workspace.hub.location,
         "sku": {"name": "Consumption"},
         "systemData": arm.system_data(record.created_at, record.updated_at),
         "properties": {

@@ -12,8 +12,9 @@ from finery.api.azure import arm, versions
 from finery.api.azure.arm import Wire
 from finery.api.azure.inference import publisher_of
 from finery.api.context import Plane
-from finery.control import deployments, models
+from finery.control import deployments, models, tenancy
 from finery.control.plane import ControlPlane
+from finery.core.access import Caller
 from finery.core.deployments import Deployment
 from finery.core.errors import NotFound
 
@@ -61,56 +62,66 @@ def retrieve_deployment(plane: Plane, caller: ReadsDeployments, name: str) -> Wi
 
 @router.get("/connections")
 def list_connections(
+    plane: Plane,
     caller: ReadsProjects,
     request: Request,
     kind: Annotated[str | None, Query(alias="connectionType")] = None,
     default: Annotated[bool | None, Query(alias="defaultConnection")] = None,
 ) -> Wire:
-    """What the project's programs are connected with: this server's models and its storage."""
-    found = _connections(request)
+    """What the project's programs are connected with: this server's models and storage, and its hub's connections."""
+    found = _connections(plane, caller, request)
     return arm.paged(one for one in found if kind in (None, one["type"]) and default in (None, one["isDefault"]))
 
 
 @router.get("/connections/{name}")
-def retrieve_connection(caller: ReadsProjects, request: Request, name: str) -> Wire:
+def retrieve_connection(plane: Plane, caller: ReadsProjects, request: Request, name: str) -> Wire:
     """One connection, without its key."""
-    return _connection(request, name)
+    return _connection(plane, caller, request, name)
 
 
 @router.post("/connections/{name}/getConnectionWithCredentials")
-def retrieve_connection_with_key(caller: AsksModels, request: Request, name: str) -> Wire:
+def retrieve_connection_with_key(plane: Plane, caller: AsksModels, request: Request, name: str) -> Wire:
     """One connection with its key, which is the one that was sent."""
-    found = _connection(request, name)
+    found = _connection(plane, caller, request, name)
     if found["credentials"]["type"] == "ApiKey":
         found["credentials"] = {"type": "ApiKey", "key": secret_of(request)}
     return found
 
 
-def _connection(request: Request, name: str) -> Wire:
-    for found in _connections(request):
+def _connection(plane: ControlPlane, caller: Caller, request: Request, name: str) -> Wire:
+    for found in _connections(plane, caller, request):
         if found["name"] == name:
             return found
     raise NotFound(f"The project has no connection '{name}'.", param="name")
 
 
-def _connections(request: Request) -> list[dict[str, Any]]:
+def _connections(plane: ControlPlane, caller: Caller, request: Request) -> list[dict[str, Any]]:
     base = str(request.base_url)
-    project = request.path_params["project"]
+    # Of the hub's connections no secret is known: whoever uses them brings their own.
     return [
-        {
-            "name": name,
-            "id": f"{PROJECT.format(project=project)}/connections/{name}",
-            "type": kind,
-            "target": base + path,
-            "isDefault": True,
-            "credentials": {"type": credentials},
-            "metadata": {},
-        }
-        for name, kind, path, credentials in (
-            ("finery", "AzureOpenAI", "", "ApiKey"),
-            ("workspaceblobstore", "AzureStorageAccount", "blobs/", "SAS"),
-        )
+        _as_connection(caller, "finery", "AzureOpenAI", base, {}, credentials="ApiKey", default=True),
+        _as_connection(
+            caller, "workspaceblobstore", "AzureStorageAccount", f"{base}blobs/", {}, credentials="SAS", default=True
+        ),
+        *(
+            _as_connection(caller, one.name, one.category, one.target, one.metadata, credentials="None", default=False)
+            for one in tenancy.list_connections(plane, caller, caller.project.hub_id)
+        ),
     ]
+
+
+def _as_connection(
+    caller: Caller, name: str, kind: str, target: str, metadata: dict[str, Any], *, credentials: str, default: bool
+) -> Wire:
+    return {
+        "name": name,
+        "id": f"{PROJECT.format(project=caller.project.name)}/connections/{name}",
+        "type": kind,
+        "target": target,
+        "isDefault": default,
+        "credentials": {"type": credentials},
+        "metadata": metadata,
+    }
 
 
 def _deployment(plane: ControlPlane, record: Deployment) -> Wire:
