@@ -6,7 +6,7 @@ MODELS := .cache/models
 STARTER := smollm2-135m-instruct
 export FINERY_MODELS = $(abspath $(MODELS))
 
-.PHONY: help demo test serve lint bench azure-ml conformance fuzz clients setup clean
+.PHONY: help demo test test-browser serve lint bench azure-ml conformance fuzz clients setup clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -16,6 +16,9 @@ demo: setup $(MODELS)/$(STARTER) ## Watch a small model learn to route support t
 
 test: lint $(MODELS)/$(STARTER) ## Lint, types, layers, then all tests
 	$(BIN)/python -m pytest
+
+test-browser: .venv/browser ## Walk the Studio in a headless Chromium (3 minutes; pictures in build/screenshots)
+	FINERY_BROWSER=1 $(BIN)/python -m pytest tests/browser
 
 serve: setup ## Run a server on this machine
 	$(BIN)/finery serve
@@ -50,6 +53,14 @@ setup: .venv/ready
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet "torch==2.13.0"
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[all,dev]"
+	touch $@
+
+# Debian's Chromium where none is; playwright drives it and brings no browser of its own; axe looks for what shuts people
+# out. All three are for these tests only.
+.venv/browser: .venv/ready
+	command -v chromium || { apt-get update -qq; apt-get install -qq --yes --no-install-recommends chromium fonts-dejavu-core; }
+	$(BIN)/python -m pip install --quiet "playwright==1.65.2"
+	if command -v npm; then npm install --silent --no-save --prefix . axe-core@4; fi
 	touch $@
 
 # The peers' own needs stay out of ours.

@@ -30,6 +30,7 @@ from finery.settings import Settings
 from finery.storage import access, projects, tenancy
 from finery.storage.blobs import BlobStore
 from finery.storage.database import Database
+from finery.studio.mount import Studio
 from finery.tls import Certificate
 
 log = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ def serve(settings: Settings) -> None:
             signal.signal(number, lambda *_: None)
         try:
             config = uvicorn.Config(
-                app.build(plane),
+                Studio(app.build(plane), url, authority=certificate.ca if certificate else None),
                 log_level="warning",
                 access_log=False,
                 server_header=False,

@@ -21,6 +21,7 @@ from finery.api.finery import (
     costs,
     datasets,
     deployments,
+    estimates,
     evaluations,
     exports,
     hubs,
@@ -36,6 +37,7 @@ from finery.api.finery import (
     sweeps,
 )
 from finery.api.finery import files as finery_files
+from finery.api.finery import models as finery_models
 from finery.api.hangup import HangUp
 from finery.api.limits import headers
 from finery.api.openai import (
@@ -82,6 +84,8 @@ NOUNS = (
 
 OWN_NOUNS = (
     deployments,
+    finery_models,
+    estimates,
     finery_files,
     datasets,
     exports,

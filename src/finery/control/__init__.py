@@ -14,11 +14,13 @@ files        upload, check, read, delete
 datasets     data looked at with a model's eyes, cleaned, split, kept in versions
 jobs         submit, list, cancel, pause, resume
 named_jobs   jobs under names of the client's choice, and the models they registered
+estimates    what a job would take, told before it is submitted
 validation   between validating_files and queued; "auto" → numbers
 rows         a job's rows as its trainer gets them: split, rendered, counted
 specs        from a job to the spec its trainer gets
 runs         the workers' side: claim, lease, events, checkpoints, the one terminal state
 models       names → base models, tuned models, checkpoints
+catalog      base models as people choose them
 deployments  names under which models answer
 proofs       a deployment can be what it is wanted to be
 certificates  a tuned model answers as the trainer's does

@@ -101,6 +101,8 @@ def check(values: dict[str, Any], *, prefix: str = "") -> dict[str, Any]:
     for name, value in values.items():
         if value is None:
             continue
+        if name not in KNOBS:
+            raise InvalidRequest(f"There is no setting {name!r}; there are: {', '.join(KNOBS)}.", param=prefix + name)
         checked[name] = _check_one(KNOBS[name], value, prefix + name)
     _check_together(checked)
     return checked

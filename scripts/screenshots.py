@@ -1,0 +1,62 @@
+"""The pictures of docs/guide.md: walks the guide's whole way through the Studio with the starter model and the demo's
+tickets, in a headless Chromium, and keeps a picture of each page in docs/guide/.
+
+    make test-browser          # once: Chromium and playwright
+    python scripts/screenshots.py
+
+It needs minutes: the model is really trained. FINERY_MODELS says where base models are (default .cache/models).
+"""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PICTURES = ROOT / "docs" / "guide"
+MODEL = "smollm2-135m-instruct"
+ROWS = 120
+"""Of the demo's tickets: enough to learn the queues' names, few enough to wait for."""
+
+sys.path.insert(0, str(ROOT / "tests"))
+os.environ["FINERY_SHOTS"] = str(PICTURES)
+
+from playwright.sync_api import sync_playwright  # noqa: E402
+
+from browser.conftest import CHROMIUM, Person  # noqa: E402
+from browser.walk import walk  # noqa: E402
+from servers import Server  # noqa: E402
+
+
+def main() -> None:
+    """Walk once."""
+    models = Path(os.environ.get("FINERY_MODELS") or ROOT / ".cache" / "models")
+    with tempfile.TemporaryDirectory() as scratch, sync_playwright() as driver:
+        data = Path(scratch) / "tickets.jsonl"
+        lines = (ROOT / "demo" / "support_tickets.train.jsonl").read_text(encoding="utf-8").splitlines()
+        data.write_text("\n".join(lines[:ROWS]), encoding="utf-8")
+        server = Server(Path(scratch) / "home", models).start()
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        try:
+            person = Person(browser, server)
+            person.patience = 1800
+            person.sign_in()
+            person.shoot("home")
+            walk(
+                person,
+                data,
+                model=MODEL,
+                search="smollm2",
+                question="Where is my parcel? It should have been here on Monday.",
+                expected="orders-shipping",
+                epochs=2,
+            )
+        finally:
+            browser.close()
+            server.stop()
+    total = sum(path.stat().st_size for path in PICTURES.glob("*.png"))
+    print(f"{len(list(PICTURES.glob('*.png')))} pictures, {total / 1e6:.2f} MB in {PICTURES}")
+
+
+if __name__ == "__main__":
+    main()

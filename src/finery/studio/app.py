@@ -1,0 +1,60 @@
+"""NiceGUI joined to the shell: one page function for every address below /studio. It draws nothing itself."""
+
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from fastapi import FastAPI
+from nicegui import app as framework
+from nicegui import ui
+from nicegui.language import Language
+from starlette.types import ASGIApp
+
+from finery.studio import frame
+from finery.studio.client import Api, Wire
+from finery.studio.sessions import Sessions
+from finery.studio.shell import PREFIX, language_of, look_of, session_of
+from finery.studio.visit import Visit
+from finery.studio.words import Words
+
+QUASAR_LANGUAGES: dict[str, Language] = {"en": "en-US", "id": "id"}
+"""Our languages as Quasar calls them."""
+
+_RECONNECT_SECONDS = 30.0
+"""How long a page that lost its connection is kept, with all that was typed into it."""
+
+
+async def start(wire: Wire, sessions: Sessions, stack: AsyncExitStack) -> ASGIApp:
+    """The pages as an application; what it needs to be closed is left in `stack`."""
+    framework.config.quasar_config["brand"] = frame.BRAND
+    host = FastAPI(openapi_url=None)
+
+    def page() -> None:
+        _draw(wire, sessions)
+
+    ui.run_with(
+        host,
+        root=page,
+        mount_path=PREFIX,
+        title="Finery",
+        favicon=Path(__file__).parent / "static" / "mark.svg",
+        # Our own style sheet is all the style there is; Tailwind would be compiled in the browser, on every page.
+        tailwind=False,
+        reconnect_timeout=_RECONNECT_SECONDS,
+        binding_refresh_interval=None,
+        gzip_middleware_factory=None,
+        show_welcome_message=False,
+    )
+    await stack.enter_async_context(host.router.lifespan_context(host))
+    return host
+
+
+def _draw(wire: Wire, sessions: Sessions) -> None:
+    request = ui.context.client.request
+    session = session_of(sessions, request)
+    words = Words(language_of(request))
+    if session is None:  # It ended between the guard and here.
+        ui.navigate.to("/sign-in")
+        return
+    ui.context.client.page.language = QUASAR_LANGUAGES[words.language]
+    visit = Visit(api=Api(wire=wire, key=session.key), words=words, sessions=sessions, session=session)
+    frame.draw(visit, look=look_of(request))
