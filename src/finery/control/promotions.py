@@ -80,7 +80,12 @@ def get(plane: ControlPlane, caller: Caller, name: str, promotion_id: str) -> Re
 
 
 def list_page(plane: ControlPlane, caller: Caller, name: str, cursor: Cursor) -> Page[Record]:
-    """A deployment's promotions, newest first."""
+    """A deployment's promotions, newest first.
+
+    Raises:
+        NotFound: no such deployment.
+    """
+    deployments.get(plane, caller, name)
     with plane.database.read() as connection:
         return records.list_page(connection, caller.project.id, Kind.PROMOTION, cursor, owner=name)
 
