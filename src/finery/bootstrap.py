@@ -26,6 +26,7 @@ from finery.core.errors import Conflict, InvalidRequest
 from finery.core.ids import new_id
 from finery.core.roles import Role
 from finery.core.tenancy import DEFAULT_HUB, DEFAULT_PROJECT
+from finery.safety.filter import Filter
 from finery.settings import Settings
 from finery.storage import access, projects, tenancy
 from finery.storage.blobs import BlobStore
@@ -99,6 +100,7 @@ def control_plane(settings: Settings) -> ControlPlane:
         blobs=blobs,
         inference=InferencePool(settings, blobs),
         admission=Admission(places=settings.inference_slots, waiting=settings.inference_queue),
+        filter=Filter(settings.filter_seconds),
         worker_digest=digest(_secret_file(settings.home / WORKER_KEY_FILE)),
     )
 

@@ -28,6 +28,17 @@ VARIABLES = (
     ),
     ("parity_prompts", "FINERY_PARITY_PROMPTS", "Prompts of a tuned model's parity certificate; 0: none (default 4)."),
     ("currency", "FINERY_CURRENCY", "Currency of prices and budgets (default USD)."),
+    ("filter_seconds", "FINERY_FILTER_SECONDS", "How long the content filter may take for a text (default 10)."),
+    (
+        "training_data_threshold",
+        "FINERY_TRAINING_DATA_THRESHOLD",
+        "Severity at which a row of training data is refused: Off, Low, Medium or High (default High).",
+    ),
+    (
+        "defect_rate_limit",
+        "FINERY_DEFECT_RATE_LIMIT",
+        "Share of harmful answers to harmful prompts that a tuned model may give; 1 asks none (default 0.25).",
+    ),
     ("private_webhooks", "FINERY_PRIVATE_WEBHOOKS", "1 lets webhooks lead to private addresses (default 0)."),
 )
 """Field, environment variable, help: one list for code, documentation and tests."""
@@ -62,6 +73,9 @@ class Settings:
     """0: tuned models are deployed without a certificate."""
     currency: str = "USD"
     """Of prices and budgets: a word, nothing is converted."""
+    filter_seconds: float = 10.0
+    training_data_threshold: str = "High"
+    defect_rate_limit: float = 0.25
     private_webhooks: int = 0
     """1: webhooks may lead to private addresses; otherwise a caller could reach what only this machine can."""
     tls_self_signed: bool = False
@@ -84,6 +98,9 @@ class Settings:
         values["home"] = Path(values.get("home") or Path.home() / ".finery").expanduser().resolve()
         if values.get("models"):
             values["models"] = Path(values["models"]).expanduser().resolve()
+        threshold = str(values.get("training_data_threshold", "High")).capitalize()
+        if threshold not in ("Off", "Low", "Medium", "High"):
+            raise ValueError(f"FINERY_TRAINING_DATA_THRESHOLD is {threshold!r}; it must be Off, Low, Medium or High.")
         return Settings(**values)
 
     @property
@@ -106,6 +123,8 @@ _NUMBERS: dict[str, type[int] | type[float]] = {
     "inference_queue": int,
     "capacity_quota": int,
     "parity_prompts": int,
+    "filter_seconds": float,
+    "defect_rate_limit": float,
     "private_webhooks": int,
 }
 

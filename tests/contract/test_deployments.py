@@ -120,9 +120,13 @@ def test_another_model_takes_over_without_a_dropped_request(server: Server, http
     assert certificate["passed"] is True
     assert certificate["places"] >= 3
     assert certificate["agreement_but_ties"] == 1.0
-    assert change(http, "shop", policy="strict", sku={"capacity": 7})["update"] is None
+    assert change(http, "shop", policy="default-asynchronous", sku={"capacity": 7})["update"] is None
     kept = http.get(f"{PATH}/shop").json()
-    assert (kept["policy"], kept["sku"]["capacity"], kept["certificate"]) == ("strict", 7, certificate)
+    assert (kept["policy"], kept["sku"]["capacity"], kept["certificate"]) == (
+        "default-asynchronous",
+        7,
+        certificate,
+    )
 
 
 def test_a_checkpoint_is_deployed_by_its_name_or_its_id(server: Server, http: httpx.Client, job: Any) -> None:

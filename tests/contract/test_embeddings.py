@@ -67,13 +67,6 @@ def test_what_cant_be_is_refused_by_name(client: openai.OpenAI, options: dict[st
     assert said in refused.value.message
 
 
-def test_no_moderation_is_made_up(client: openai.OpenAI) -> None:
-    with pytest.raises(openai.InternalServerError) as refused:
-        client.moderations.create(input="hello")
-    assert (refused.value.status_code, refused.value.code) == (501, "not_offered")
-    assert refused.value.response.headers["x-should-retry"] == "false"
-
-
 def _tokens(server: Server, text: str) -> list[int]:
     headers = {"authorization": f"Bearer {server.key}"}
     answer = httpx.post(f"{server.url}/tokenize", json={"model": MODEL, "prompt": text}, headers=headers)

@@ -75,11 +75,11 @@ def caller_of(request: Request) -> Caller:
 
 
 def secret_of(request: Request) -> str:
-    """The key a client sent: OpenAI's bearer token, or Azure's `api-key`."""
+    """The key a client sent: OpenAI's bearer token, or one of Azure's headers."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and token.strip():
         return token.strip()
-    return request.headers.get("api-key", "")
+    return request.headers.get("api-key") or request.headers.get("ocp-apim-subscription-key", "")
 
 
 def decisions(app: FastAPI) -> Iterator[tuple[str, str, str | None]]:

@@ -15,6 +15,7 @@ import finery
 from finery.api import access, errors, metrics
 from finery.api.azure import errors as azure_errors
 from finery.api.azure import routes as azure
+from finery.api.content_safety import analysis, blocklists
 from finery.api.finery import (
     audit,
     captures,
@@ -28,11 +29,13 @@ from finery.api.finery import (
     keys,
     locations,
     monitoring,
+    policies,
     projects,
     promotions,
     providers,
     quotas,
     roles,
+    safety_evaluations,
     subscriptions,
     sweeps,
 )
@@ -104,6 +107,8 @@ OWN_NOUNS = (
     audit,
     costs,
     quotas,
+    policies,
+    safety_evaluations,
 )
 """What OpenAI has no word for."""
 
@@ -151,6 +156,8 @@ def build(plane: ControlPlane, *, lifespan: Callable[[FastAPI], Any] | None = No
     for noun in OWN_NOUNS:
         own.include_router(noun.router)
     app.include_router(own)
+    app.include_router(analysis.router)
+    app.include_router(blocklists.router)
     app.include_router(runs.router, prefix="/worker/v1")
     if open_doors := access.undecided(app):
         raise RuntimeError(f"These routes need no permission and aren't public: {', '.join(open_doors)}")
@@ -172,6 +179,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await plane.inference.close()
         await asyncio.to_thread(traffic.save, plane)
         await asyncio.to_thread(capture.save, plane)
+        plane.filter.close()
 
 
 class RequestId:

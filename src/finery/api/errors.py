@@ -107,6 +107,15 @@ class Fault:
     """Finery's code, which is OpenAI's where OpenAI has one."""
     message: str
     param: str | None = None
+    filtered: dict[str, Any] | None = None
+    """What a content filter found, where it is one that refused."""
+
+    @property
+    def inner(self) -> dict[str, Any] | None:
+        """Azure's `innererror` of a filtered prompt, which clients look for on every surface."""
+        if self.filtered is None:
+            return None
+        return {"code": "ResponsibleAIPolicyViolation", "content_filter_result": self.filtered}
 
 
 Dialect = Callable[[str, Fault], tuple[int, dict[str, Any]]]
@@ -135,7 +144,7 @@ def status_of(error: FineryError) -> tuple[int, str]:
 
 def body_of(error: FineryError) -> dict[str, Any]:
     """An error as OpenAI's object; also what stands in a stream that breaks off."""
-    return envelope(error.message, error_type=status_of(error)[1], code=error.code, param=error.param)
+    return _openai(_fault(error))
 
 
 def invalid_body(first: Any) -> dict[str, Any]:
@@ -144,7 +153,16 @@ def invalid_body(first: Any) -> dict[str, Any]:
 
 
 def _openai(fault: Fault) -> dict[str, Any]:
-    return envelope(fault.message, error_type=fault.type, code=fault.code, param=fault.param)
+    body = envelope(fault.message, error_type=fault.type, code=fault.code, param=fault.param)
+    if fault.inner:
+        body["error"] |= {"status": fault.status, "innererror": fault.inner}
+    return body
+
+
+def _fault(error: FineryError) -> Fault:
+    status, kind = status_of(error)
+    filtered = error.results if isinstance(error, errors.ContentFiltered) else None
+    return Fault(status=status, type=kind, code=error.code, message=error.message, param=error.param, filtered=filtered)
 
 
 def _respond(request: Request, fault: Fault, headers: Any = None) -> JSONResponse:
@@ -155,9 +173,7 @@ def _respond(request: Request, fault: Fault, headers: Any = None) -> JSONRespons
 
 async def _finery_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, FineryError)
-    status, kind = status_of(error)
-    fault = Fault(status=status, type=kind, code=error.code, message=error.message, param=error.param)
-    return _respond(request, fault, _headers(error))
+    return _respond(request, _fault(error), _headers(error))
 
 
 def _headers(error: FineryError) -> dict[str, str]:

@@ -16,6 +16,7 @@ jobs         submit, list, cancel, pause, resume
 named_jobs   jobs under names of the client's choice, and the models they registered
 estimates    what a job would take, told before it is submitted
 validation   between validating_files and queued; "auto" → numbers
+data_gate    a job's rows read by the content filter
 rows         a job's rows as its trainer gets them: split, rendered, counted
 specs        from a job to the spec its trainer gets
 runs         the workers' side: claim, lease, events, checkpoints, the one terminal state
@@ -25,6 +26,7 @@ deployments  names under which models answer
 proofs       a deployment can be what it is wanted to be
 certificates  a tuned model answers as the trainer's does
 admission    who may ask now: limits and queues
+model_gate   a tuned model asked harmful things before it may be deployed
 inference    which inference servers run, with which adapters
 chat         a question to a model
 capture      conversations of a deployment that are kept, and made into datasets
@@ -32,6 +34,11 @@ drift        whether a deployment's traffic has moved away from its training dat
 exports      models written for other programs
 traffic      answers as they end: what is counted of each
 metrics      what was counted, kept and told
+policies     content filter policies, and which one a name answers under
+blocklists   lists of terms that policies look for
+moderation   OpenAI's categories of harm
+screening    the gate before a model: prompts
+gated        the gate behind a model: completions, piece by piece
 embeddings   texts as vectors
 responses    conversations in items, kept
 compaction   a long conversation in a few sentences

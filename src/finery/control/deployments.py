@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from finery.control import audit, budgets, costs, models, promotion_rules, providers, quotas
+from finery.control import audit, budgets, costs, models, policies, promotion_rules, providers, quotas
 from finery.control.inference import Need
 from finery.control.plane import ControlPlane, now
 from finery.core.access import Caller
@@ -213,6 +213,9 @@ def _checked(
         if name == "model":
             found = models.resolve(plane, caller, value)
             values |= {"model": found.name, "base_model": found.base.id}
+        elif name == "policy":
+            policies.require(plane, caller, value)
+            values[name] = value
         elif name == "sku":
             values["sku"] = check_sku(value, current_sku)
         elif name == "replicas":

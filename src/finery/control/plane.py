@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from finery.control.admission import Admission
 from finery.control.inference import InferencePool
 from finery.control.traffic import Traffic
+from finery.safety.filter import Filter
 from finery.settings import Settings
 from finery.storage.blobs import BlobStore
 from finery.storage.database import Database
@@ -20,6 +21,8 @@ class ControlPlane:
     blobs: BlobStore
     inference: InferencePool
     admission: Admission
+    filter: Filter
+    """Tells what is in a text; started when first asked."""
     worker_digest: str
     """SHA-256 of the secret that workers show."""
     traffic: Traffic = field(default_factory=Traffic)

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from finery.control import certificates, models
+from finery.control import certificates, model_gate, models
 from finery.control.models import ResolvedModel
 from finery.control.plane import ControlPlane, now
 from finery.core.access import Caller, Project
@@ -46,6 +46,7 @@ async def _proof(plane: ControlPlane, target: Deployment, *, before: Deployment 
     _require_quota(plane, target)
     owner = Caller(project=Project(id=target.project_id, name="", created_at=0), key_id="")
     model = models.resolve(plane, owner, target.model)
+    await model_gate.require_safe(plane, owner, model)
     for replica in range(target.replicas):
         await _smoke_test(plane, target, model, replica)
     served = ("model", "engine")

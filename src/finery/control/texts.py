@@ -13,6 +13,7 @@ from finery.core.access import Caller
 from finery.core.errors import InvalidRequest
 from finery.modeling.sources import LocalModel
 from finery.modeling.template import ChatTemplate
+from finery.serving.protocol import GenerateRequest
 
 MAX_TEXT_CHARACTERS = 4_000_000
 
@@ -66,6 +67,16 @@ def detokenize(plane: ControlPlane, caller: Caller, name: str | None, tokens: Se
     template = template_of(_base(plane, caller, name))
     check_tokens(template, tokens, param="tokens")
     return template.decode(tokens)
+
+
+def count_prompt(plane: ControlPlane, caller: Caller, name: str, request: GenerateRequest) -> int:
+    """Tokens of what a model is asked."""
+    if request.prompt_tokens is not None:
+        return len(request.prompt_tokens)
+    template = template_of(chat.find(plane, caller, name).base)
+    if request.messages is not None:
+        return len(template.encode_prompt(request.messages, request.tools))
+    return len(template.encode_text(request.prompt or ""))
 
 
 def tokenizer_info(plane: ControlPlane, caller: Caller, name: str | None) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import logging
 from typing import Any
 
-from finery.control import models, rows, runs
+from finery.control import data_gate, models, rows, runs
 from finery.control.jobs import MIN_TRAINING_ROWS, message
 from finery.control.plane import ControlPlane
 from finery.core import hyperparameters
@@ -63,6 +63,7 @@ def _validate(plane: ControlPlane, job: Job) -> None:
     longest = rows.check_tokens(plane, data, model.base, max_tokens=_longest_allowed(options, model.base))
     if task in ("classification", "multi_label"):
         data["labels"] = rows.labels(plane, data)
+    data_gate.screen(plane, job, [file for file in (training, validation) if file])
     data["model_name"] = runs.new_model_name(plane, job)
     resolved = hyperparameters.resolve(
         options,

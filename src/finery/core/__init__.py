@@ -15,6 +15,7 @@ hyperparameters   every knob of a job in one table; "auto" → numbers
 models            tuned models and checkpoints
 deployments       a deployment, its states, and what it may be asked to be
 limits            requests and tokens a minute, by token buckets
+policies          content filter policies, and what they make of what was found
 records           objects kept as they were told: uploads, batches, stored answers, webhooks
 traffic           what is remembered of answers that ended
 capture           what of a deployment's traffic is kept

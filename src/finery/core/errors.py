@@ -22,6 +22,9 @@
 A message names the thing, the value and the way out. `code` is for programs, `param` is the request field at fault.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 
 class FineryError(Exception):
     """Base of all; `message` is shown to people, `code` to programs."""
@@ -114,9 +117,20 @@ class OverQuota(RateLimited):
 
 
 class ContentFiltered(FineryError):
-    """A policy blocked it."""
+    """A policy blocked it; `results` are the filters that did, as Azure's `content_filter_result`."""
 
     code = "content_filter"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        param: str | None = None,
+        results: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message, code=code, param=param)
+        self.results = dict(results or {})
 
 
 class StorageFull(FineryError):

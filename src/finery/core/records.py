@@ -1,4 +1,5 @@
-"""Objects that are kept as they were told to the client: uploads, permissions, batches, stored answers, webhooks.
+"""Objects that are kept as they were told to the client: uploads, permissions, batches, stored answers, webhooks,
+policies, blocklists, safety evaluations.
 
 What nobody computes with has no columns of its own; `body` is for whoever wrote it. Knows no storage.
 """
@@ -36,6 +37,9 @@ class Kind(StrEnum):
     WEBHOOK_ENDPOINT = "webhook_endpoint"
     WEBHOOK_DELIVERY = "webhook_delivery"
     TRACKED_RUN = "tracked_run"
+    POLICY = "policy"
+    BLOCKLIST = "blocklist"
+    SAFETY_EVALUATION = "safety_evaluation"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

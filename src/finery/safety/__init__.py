@@ -1,1 +1,13 @@
-"""placeholder"""
+"""Tells what is in a text; what follows from it is a policy's (`core.policies`) and `control`'s to say.
+
+normalise    disguises taken off
+windows      a long text in overlapping pieces
+ngrams       texts as hashed words and pieces of words
+encoder      texts as vectors: MiniLM on onnxruntime, where finery[safety] is installed
+heads        the trained heads: features → log-odds
+classifier   log-odds → severities and detections
+lexicon      swear words
+blocklists   exact terms and RE2 expressions
+process      the classifier as a process of its own
+filter       the door to that process
+"""

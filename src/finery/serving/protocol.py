@@ -22,7 +22,7 @@ OUT_OF_MEMORY = "out_of_memory"
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
-FinishReason = Literal["stop", "length", "tool_calls"]
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 """An engine says stop or length; tool_calls is what the control plane makes of a stop after a call."""
 
 

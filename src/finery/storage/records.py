@@ -78,6 +78,17 @@ def list_under(connection: Connection, project_id: str, kind: Kind, prefix: str)
     return [_record(row) for row in connection.execute(query)]
 
 
+def find_id(connection: Connection, project_id: str, kind: Kind, owner: str) -> str | None:
+    """The id of the newest object of an owner, without its body."""
+    query = (
+        select(records.c.id)
+        .where(records.c.project_id == project_id, records.c.kind == kind, records.c.owner == owner)
+        .order_by(records.c.position.desc())
+        .limit(1)
+    )
+    return connection.execute(query).scalar_one_or_none()
+
+
 def list_in(connection: Connection, kind: Kind, *statuses: str) -> list[Record]:
     """Objects of all projects in these states, oldest first."""
     query = select(*_COLUMNS).where(records.c.kind == kind, records.c.status.in_(statuses)).order_by(records.c.position)

@@ -94,6 +94,8 @@ def data_plane(path: str, fault: Fault) -> tuple[int, dict[str, Any]]:
         error["target"] = fault.param
     if fault.code and fault.code != code:
         error["innererror"] = {"code": fault.code}
+    if fault.inner:
+        error |= {"type": None, "status": status, "innererror": fault.inner}
     return status, {"error": error}
 
 

@@ -12,12 +12,14 @@ from starlette.concurrency import run_in_threadpool
 
 from finery.api.access import AsksModels, ReadsData, WritesData
 from finery.api.context import Metadata, Plane, WantedMetadata, paging
-from finery.api.openai import sse, wire
+from finery.api.openai import annotations, sse, wire
 from finery.api.openai.chat_body import CreateChatCompletion
 from finery.api.openai.logprobs import chat_logprobs
-from finery.control import chat, stored
+from finery.control import chat, gated, screening, stored
 from finery.control.chat import Part
+from finery.control.gated import Annotation
 from finery.control.plane import ControlPlane, now
+from finery.control.screening import Gate
 from finery.control.tools import CallPart
 from finery.core.access import Caller
 from finery.core.records import Record
@@ -41,19 +43,21 @@ async def create(plane: Plane, caller: AsksModels, body: CreateChatCompletion) -
     if body.stream:
         # A wrong name is an error with a status, in a stream as well: so it is looked up before the first byte.
         await run_in_threadpool(chat.find, plane, caller, body.model)
-        return await sse.respond(_stream(plane, caller, body))
+        gate = await screening.open_gate(plane, caller, body.model, screening.said(body.messages))
+        return await sse.respond(_stream(gate, body))
     answer = await complete(plane, caller, body)
     return JSONResponse(answer, headers={"cache-control": "no-store"})
 
 
 async def complete(plane: ControlPlane, caller: Caller, body: CreateChatCompletion) -> dict[str, Any]:
     """A whole chat completion."""
+    gate = await screening.open_gate(plane, caller, body.model, screening.said(body.messages))
     head = _head(body)
     choices = [_Choice(index) for index in range(body.n or 1)]
-    async with aclosing(_answers(plane, caller, body)) as parts:
+    async with aclosing(_answers(gate, body)) as parts:
         async for index, part in parts:
             choices[index].add(part)
-    completion = _completion(head, choices, body)
+    completion = _completion(head, choices, body) | annotations.of_prompt(gate)
     if body.store:
         await run_in_threadpool(stored.save, plane, caller, completion, body.messages, body.metadata)
     return completion
@@ -102,13 +106,17 @@ class _Choice:
     def __init__(self, index: int) -> None:
         self.index = index
         self.finish: Finish | None = None
+        self._annotation: Annotation | None = None
         self._text: list[str] = []
         self._tokens: list[AnswerToken] = []
         self._calls: dict[int, dict[str, Any]] = {}
 
-    def add(self, part: Part | Finish) -> None:
+    def add(self, part: Part | Annotation | Finish) -> None:
         if isinstance(part, Finish):
             self.finish = part
+            return
+        if isinstance(part, Annotation):
+            self._annotation = part
             return
         self._text.append(part.text)
         self._tokens += part.tokens
@@ -128,44 +136,48 @@ class _Choice:
             "message": message,
             "logprobs": chat_logprobs(self._tokens) if logprobs else None,
             "finish_reason": self.finish.reason,
+            **annotations.of_choice(self._annotation),
         }
 
 
 async def _answers(
-    plane: ControlPlane, caller: Caller, body: CreateChatCompletion
-) -> AsyncGenerator[tuple[int, Part | Finish], None]:
-    chat.check_size(plane, body.n or 1, body.limit)
+    gate: Gate, body: CreateChatCompletion
+) -> AsyncGenerator[tuple[int, Part | Annotation | Finish], None]:
+    chat.check_size(gate.plane, body.n or 1, body.limit)
     plan = body.plan()
-    streams = [chat.answer(plane, caller, body.model, body.request(index), plan) for index in range(body.n or 1)]
+    streams = [gated.answer(gate, body.model, body.request(index), plan) for index in range(body.n or 1)]
     async with aclosing(chat.side_by_side(streams)) as parts:
         async for part in parts:
             yield part
 
 
-async def _stream(plane: ControlPlane, caller: Caller, body: CreateChatCompletion) -> AsyncGenerator[str, None]:
+async def _stream(gate: Gate, body: CreateChatCompletion) -> AsyncGenerator[str, None]:
     """Chunks of all n answers as they come."""
     head = {**_head(body), "object": "chat.completion.chunk"}
     usage: dict[str, Any] = {"usage": None} if body.include_usage else {}
     choices = [_Choice(index) for index in range(body.n or 1)]
     opened: set[int] = set()
-    async with aclosing(_answers(plane, caller, body)) as parts:
+    async with aclosing(_answers(gate, body)) as parts:
         async for index, part in parts:
             if index not in opened:
+                opening = {"choices": [_delta(index, {"role": "assistant", "content": ""})], **usage}
+                yield sse.event({**head, **opening, **({} if opened else annotations.of_prompt(gate))})
                 opened.add(index)
-                yield sse.event({**head, "choices": [_delta(index, {"role": "assistant", "content": ""})], **usage})
             choices[index].add(part)
             yield sse.event({**head, "choices": [_chunk_choice(index, part, body)], **usage})
     if body.store:
-        completion = _completion(head, choices, body)
-        await run_in_threadpool(stored.save, plane, caller, completion, body.messages, body.metadata)
+        completion = _completion(head, choices, body) | annotations.of_prompt(gate)
+        await run_in_threadpool(stored.save, gate.plane, gate.caller, completion, body.messages, body.metadata)
     if body.include_usage:
         yield sse.event({**head, "choices": [], "usage": _usage(choices)})
     yield sse.DONE
 
 
-def _chunk_choice(index: int, part: Part | Finish, body: CreateChatCompletion) -> dict[str, Any]:
+def _chunk_choice(index: int, part: Part | Annotation | Finish, body: CreateChatCompletion) -> dict[str, Any]:
     if isinstance(part, Finish):
         return _delta(index, {}) | {"finish_reason": part.reason}
+    if isinstance(part, Annotation):
+        return _delta(index, {}) | annotations.of_chunk(part)
     if part.call is not None:
         call = _call(part.call) if part.call.name is not None else {"function": {"arguments": part.call.arguments}}
         return _delta(index, {"tool_calls": [{"index": part.call.index, **call}]})

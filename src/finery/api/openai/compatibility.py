@@ -38,7 +38,10 @@ TABLE = (
         path="/embeddings",
         differences="The model's own hidden states, averaged; `dimensions` shortens them.",
     ),
-    Support(path="/moderations", differences="Not offered yet: 501."),
+    Support(
+        path="/moderations",
+        differences="Finery's own classifier (docs/safety-model-card.md), whatever `model` says; English; no images.",
+    ),
     Support(
         path="/responses",
         differences="No `background`, no `conversation`, function tools only: a 400 each. A kept response streams its "

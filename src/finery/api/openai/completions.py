@@ -12,11 +12,13 @@ from starlette.concurrency import run_in_threadpool
 
 from finery.api.access import AsksModels
 from finery.api.context import Plane
-from finery.api.openai import sse
+from finery.api.openai import annotations, sse
 from finery.api.openai.chat_body import Sampling, separate
 from finery.api.openai.logprobs import completion_logprobs
-from finery.control import chat
+from finery.control import chat, gated, screening, texts
+from finery.control.gated import Annotation
 from finery.control.plane import ControlPlane, now
+from finery.control.screening import Gate
 from finery.core.access import Caller
 from finery.core.errors import InvalidRequest
 from finery.serving.protocol import AnswerToken, Delta, Finish, GenerateRequest
@@ -78,16 +80,18 @@ async def create(plane: Plane, caller: AsksModels, body: CreateCompletion) -> Re
     """Let a text go on."""
     if body.stream:
         await run_in_threadpool(chat.find, plane, caller, body.model)
-        return await sse.respond(_stream(plane, caller, body))
+        body.check()
+        return await sse.respond(_stream(await _open_gate(plane, caller, body), body))
     return JSONResponse(await complete(plane, caller, body), headers={"cache-control": "no-store"})
 
 
 async def complete(plane: ControlPlane, caller: Caller, body: CreateCompletion) -> dict[str, Any]:
     """A whole completion."""
     body.check()
+    gate = await _open_gate(plane, caller, body)
     tries = body.best_of or body.n or 1
     answers = [_Answer() for _ in range(len(body.prompts()) * tries)]
-    async with aclosing(_pieces(plane, caller, body, tries)) as pieces:
+    async with aclosing(_pieces(gate, body, tries)) as pieces:
         async for index, piece in pieces:
             answers[index].add(piece)
     chosen = []
@@ -97,7 +101,17 @@ async def complete(plane: ControlPlane, caller: Caller, body: CreateCompletion) 
             best = sorted(best, key=lambda answer: -answer.likelihood)[: body.n or 1]
         chosen += best
     choices = [answer.to_json(index, body.logprobs) for index, answer in enumerate(chosen)]
-    return {**_head(body), "choices": choices, "usage": _usage(answers, tries)}
+    return {**_head(body), "choices": choices, "usage": _usage(answers, tries), **annotations.of_prompt(gate)}
+
+
+async def _open_gate(plane: ControlPlane, caller: Caller, body: CreateCompletion) -> Gate:
+    def words() -> list[str]:
+        return [
+            prompt if isinstance(prompt, str) else texts.detokenize(plane, caller, body.model, prompt)
+            for prompt in body.prompts()
+        ]
+
+    return await screening.open_gate(plane, caller, body.model, screening.texts(await run_in_threadpool(words)))
 
 
 class _Answer:
@@ -105,12 +119,16 @@ class _Answer:
 
     def __init__(self) -> None:
         self.finish: Finish | None = None
+        self._annotation: Annotation | None = None
         self._text: list[str] = []
         self._tokens: list[AnswerToken] = []
 
-    def add(self, piece: Delta | Finish) -> None:
+    def add(self, piece: Delta | Annotation | Finish) -> None:
         if isinstance(piece, Finish):
             self.finish = piece
+            return
+        if isinstance(piece, Annotation):
+            self._annotation = piece
             return
         self._text.append(piece.text)
         self._tokens += piece.tokens
@@ -128,43 +146,44 @@ class _Answer:
             "text": "".join(self._text),
             "logprobs": None if logprobs is None else completion_logprobs(self._tokens, start=0),
             "finish_reason": self.finish.reason,
+            **annotations.of_choice(self._annotation),
         }
 
 
 async def _pieces(
-    plane: ControlPlane, caller: Caller, body: CreateCompletion, tries: int
-) -> AsyncGenerator[tuple[int, Delta | Finish], None]:
+    gate: Gate, body: CreateCompletion, tries: int
+) -> AsyncGenerator[tuple[int, Delta | Annotation | Finish], None]:
     prompts = body.prompts()
-    chat.check_size(plane, tries, body.max_tokens)
+    chat.check_size(gate.plane, tries, body.max_tokens)
     streams = [
-        chat.generate(plane, caller, body.model, body.request(prompt, index))
-        for prompt in prompts
-        for index in range(tries)
+        gated.generate(gate, body.model, body.request(prompt, index)) for prompt in prompts for index in range(tries)
     ]
     async with aclosing(chat.side_by_side(streams)) as pieces:
         async for piece in pieces:
             yield piece
 
 
-async def _stream(plane: ControlPlane, caller: Caller, body: CreateCompletion) -> AsyncGenerator[str, None]:
-    body.check()
-    head = _head(body)
+async def _stream(gate: Gate, body: CreateCompletion) -> AsyncGenerator[str, None]:
+    head = _head(body) | annotations.of_prompt(gate)
     usage: dict[str, Any] = {"usage": None} if body.include_usage else {}
     tries = body.n or 1
     answers = [_Answer() for _ in range(len(body.prompts()) * tries)]
     offsets = [0] * len(answers)
-    async with aclosing(_pieces(plane, caller, body, tries)) as pieces:
+    async with aclosing(_pieces(gate, body, tries)) as pieces:
         async for index, piece in pieces:
             answers[index].add(piece)
             choice: dict[str, Any] = {"index": index, "text": "", "logprobs": None, "finish_reason": None}
             if isinstance(piece, Finish):
                 choice["finish_reason"] = piece.reason
+            elif isinstance(piece, Annotation):
+                choice |= annotations.of_chunk(piece)
             else:
                 choice["text"] = piece.text
                 if body.logprobs is not None:
                     choice["logprobs"] = completion_logprobs(piece.tokens, start=offsets[index])
                 offsets[index] += len(piece.text)
             yield sse.event({**head, "choices": [choice], **usage})
+            head.pop("prompt_filter_results", None)
     if body.include_usage:
         yield sse.event({**head, "choices": [], "usage": _usage(answers, tries)})
     yield sse.DONE

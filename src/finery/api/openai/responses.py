@@ -11,10 +11,11 @@ from starlette.concurrency import run_in_threadpool
 
 from finery.api.access import AsksModels, ReadsData
 from finery.api.context import Plane, paging
-from finery.api.openai import sse, wire
-from finery.api.openai.responses_body import CreateResponse, finished, usage
-from finery.control import chat, compaction, responses
+from finery.api.openai import annotations, sse, wire
+from finery.api.openai.responses_body import INCOMPLETE, CreateResponse, finished, usage
+from finery.control import chat, compaction, gated, responses, screening
 from finery.control.chat import Part
+from finery.control.gated import Annotation
 from finery.control.plane import ControlPlane, now
 from finery.core.access import Caller
 from finery.core.ids import new_id
@@ -142,24 +143,30 @@ async def _events(plane: ControlPlane, caller: Caller, body: CreateResponse) -> 
     plan = body.plan()
     items = responses.as_items(body.input)
     messages = await run_in_threadpool(responses.conversation, plane, caller, items, body.previous_response_id)
-    response = body.response(model)
+    request = body.request(messages)
+    gate = await screening.open_gate(plane, caller, model, screening.said(request.messages or []))
+    response = body.response(model) | annotations.of_response(gate, None)
     output = _Output()
+    annotation: Annotation | None = None
     number = 0
     finish: Finish | None = None
-    async with aclosing(chat.answer(plane, caller, model, body.request(messages), plan)) as parts:
+    async with aclosing(gated.answer(gate, model, request, plan)) as parts:
         async for part in parts:
             if number == 0:
                 # Only once the model answers: until then an error is still an error with a status.
                 for name in ("response.created", "response.in_progress"):
                     yield {"type": name, "sequence_number": number, "response": response}
                     number += 1
+            if isinstance(part, Annotation):
+                annotation = part
+                continue
             if isinstance(part, Finish):
                 finish = part
             for event in output.add(part):
                 yield {**event, "sequence_number": number}
                 number += 1
     assert finish is not None
-    response = finished(response, output.items, finish)
+    response = finished(response, output.items, finish) | annotations.of_response(gate, annotation)
     if body.store is not False:
         await run_in_threadpool(responses.save, plane, caller, response, items, messages)
     yield {"type": f"response.{response['status']}", "sequence_number": number, "response": response}
@@ -176,7 +183,7 @@ class _Output:
         if isinstance(part, Finish):
             if not self.items:
                 yield from self._begin_message()
-            yield from self._end("completed" if part.reason != "length" else "incomplete")
+            yield from self._end("incomplete" if part.reason in INCOMPLETE else "completed")
             return
         if part.call is not None:
             if part.call.name is not None:

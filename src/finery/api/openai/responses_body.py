@@ -13,6 +13,9 @@ from finery.control.tools import Plan
 from finery.core.errors import InvalidRequest
 from finery.serving.protocol import Finish, GenerateRequest
 
+INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
+"""Why an answer ended too early: chat's word and the one of responses."""
+
 
 class CreateResponse(BaseModel):
     """The body of a response; fields that mean nothing here are passed over."""
@@ -102,12 +105,12 @@ class CreateResponse(BaseModel):
 
 def finished(response: dict[str, Any], output: list[dict[str, Any]], finish: Finish) -> dict[str, Any]:
     """The response at its end."""
-    cut = finish.reason == "length"
+    cut = INCOMPLETE.get(finish.reason)
     return {
         **response,
         "status": "incomplete" if cut else "completed",
         "completed_at": None if cut else now(),
-        "incomplete_details": {"reason": "max_output_tokens"} if cut else None,
+        "incomplete_details": {"reason": cut} if cut else None,
         "output": output,
         "usage": usage(finish),
     }

@@ -1,0 +1,221 @@
+"""A completion on its way through the gate, piece by piece. Knows no route and no classifier.
+
+Default mode: pieces wait until what they say was checked together with what came before; on a hit the answer ends
+there, and nothing of the hit was let go. Asynchronous: pieces flow at once, the checks run behind them, and the answer
+ends within ASYNCHRONOUS_CHARACTERS of a hit.
+"""
+
+import asyncio
+import dataclasses
+from collections import deque
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from finery.control import chat, texts
+from finery.control.chat import Part
+from finery.control.screening import Gate
+from finery.control.tools import Plan
+from finery.core.policies import LEVELS, Judgement, Mode, Source
+from finery.serving.protocol import Delta, Finish, GenerateRequest
+
+FIRST_CHARACTERS = 48
+"""How much is gathered before the first check; each later one waits for half more, up to MOST_CHARACTERS."""
+MOST_CHARACTERS = 240
+CONTEXT_CHARACTERS = 260
+"""How much of what was let go is read again with what comes, so that harm doesn't hide across a border."""
+ASYNCHRONOUS_CHARACTERS = 1000
+ASYNCHRONOUS_STEP = 400
+
+P = TypeVar("P", Part, Delta)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Annotation:
+    """What the filter says of an answer so far; places are characters of the answer."""
+
+    results: dict[str, Any]
+    check_offset: int
+    """Everything before it has been checked for good."""
+    start_offset: int
+    end_offset: int
+
+
+async def answer(
+    gate: Gate, name: str, request: GenerateRequest, plan: Plan
+) -> AsyncGenerator[Part | Annotation | Finish, None]:
+    """As `chat.answer`, through the gate."""
+    whole = dataclasses.replace(request, tools=plan.tools)
+    async with aclosing(through(gate, chat.answer(gate.plane, gate.caller, name, request, plan))) as items:
+        async for item in items:
+            yield await _counted(gate, name, whole, item) if isinstance(item, Finish) else item
+
+
+async def generate(
+    gate: Gate, name: str, request: GenerateRequest
+) -> AsyncGenerator[Delta | Annotation | Finish, None]:
+    """As `chat.generate`, through the gate."""
+    async with aclosing(through(gate, chat.generate(gate.plane, gate.caller, name, request))) as items:
+        async for item in items:
+            yield await _counted(gate, name, request, item) if isinstance(item, Finish) else item
+
+
+async def through(
+    gate: Gate, pieces: AsyncGenerator[P | Finish, None]
+) -> AsyncGenerator[P | Annotation | Finish, None]:
+    """An answer's pieces as far as the policy lets them; an annotation stands before the end.
+
+    Raises:
+        Unavailable: the filter failed, and nothing passes where it does.
+    """
+    if not gate.policy.looks_at(Source.COMPLETION):
+        async with aclosing(pieces):
+            async for piece in pieces:
+                yield piece
+        return
+    way = _asynchronous if gate.policy.mode == Mode.ASYNCHRONOUS else _held_back
+    passing: _Passing[P] = _Passing(gate=gate)
+    async with aclosing(way(passing, pieces)) as let_go:
+        async for item in let_go:
+            yield item
+
+
+@dataclass(kw_only=True, slots=True)
+class _Passing(Generic[P]):
+    """One answer between the model and the reader."""
+
+    gate: Gate
+    waiting: deque[P] = field(default_factory=deque)
+    text: str = ""
+    """All that was written so far."""
+    let_go: int = 0
+    """Characters of it that the reader has."""
+    tokens: int = 0
+    judgement: Judgement = field(default_factory=Judgement)
+
+    def take(self, piece: P) -> None:
+        self.waiting.append(piece)
+        self.text += _text_of(piece)
+        self.tokens += len(piece.tokens)
+
+    async def check(self, begin: int) -> bool:
+        """Read the text from a little before `begin`; False where the answer may not go on."""
+        recent = self.text[max(0, begin - CONTEXT_CHARACTERS) :]
+        self.judgement = merge(self.judgement, await self.gate.judge_completion(recent))
+        return not self.judgement.blocked
+
+    def release(self, hold: int) -> list[P]:
+        """Pieces that end at least `hold` characters before the end of the text."""
+        found = []
+        while self.waiting and self.let_go + len(_text_of(self.waiting[0])) <= len(self.text) - hold:
+            piece = self.waiting.popleft()
+            self.let_go += len(_text_of(piece))
+            found.append(piece)
+        return found
+
+    def annotation(self, start: int, end: int) -> Annotation:
+        return Annotation(results=dict(self.judgement.results), check_offset=end, start_offset=start, end_offset=end)
+
+    def stopped(self) -> Finish:
+        """The end of an answer that was cut; `_counted` adds what its prompt took."""
+        return Finish(reason="content_filter", prompt_tokens=0, completion_tokens=self.tokens)
+
+
+async def _held_back(
+    answer: _Passing[P], pieces: AsyncGenerator[P | Finish, None]
+) -> AsyncGenerator[P | Annotation | Finish, None]:
+    hold = max((matcher.longest for matcher in answer.gate.lists.values()), default=0)
+    step, checked = FIRST_CHARACTERS, 0
+    async with aclosing(pieces):
+        async for piece in pieces:
+            if isinstance(piece, Finish):
+                unread = len(answer.text) > checked or not checked
+                if unread and not await answer.check(checked):
+                    yield answer.annotation(0, answer.let_go)
+                    yield answer.stopped()
+                    return
+                for held in answer.release(0):
+                    yield held
+                yield answer.annotation(0, len(answer.text))
+                yield piece
+                return
+            answer.take(piece)
+            if len(answer.text) - checked < step:
+                continue
+            if not await answer.check(checked):
+                yield answer.annotation(0, answer.let_go)
+                yield answer.stopped()
+                return
+            checked, step = len(answer.text), min(step * 3 // 2, MOST_CHARACTERS)
+            for held in answer.release(hold):
+                yield held
+
+
+async def _asynchronous(
+    answer: _Passing[P], pieces: AsyncGenerator[P | Finish, None]
+) -> AsyncGenerator[P | Annotation | Finish, None]:
+    checking: asyncio.Task[bool] | None = None
+    checked = begun = 0
+    try:
+        async with aclosing(pieces):
+            async for piece in pieces:
+                last = isinstance(piece, Finish)
+                if not isinstance(piece, Finish):
+                    answer.take(piece)
+                    for free in answer.release(0):
+                        yield free
+                late = len(answer.text) - checked >= ASYNCHRONOUS_CHARACTERS - ASYNCHRONOUS_STEP
+                if checking is not None and (checking.done() or last or late):
+                    passed, checking = await checking, None
+                    yield answer.annotation(checked, begun)
+                    checked = begun
+                    if not passed:
+                        yield answer.stopped()
+                        return
+                if checking is None and len(answer.text) - checked >= ASYNCHRONOUS_STEP:
+                    begun = len(answer.text)
+                    checking = asyncio.create_task(answer.check(checked))
+                if last:
+                    if checking is not None:
+                        checking.cancel()
+                        checking = None
+                    passed = await answer.check(checked)
+                    yield answer.annotation(checked, len(answer.text))
+                    yield piece if passed else answer.stopped()
+                    return
+    finally:
+        if checking is not None:
+            checking.cancel()
+
+
+def merge(before: Judgement, after: Judgement) -> Judgement:
+    """The graver of two judgements of parts of one answer, filter by filter."""
+    results = dict(before.results)
+    for name, result in after.results.items():
+        known = results.get(name)
+        results[name] = result if known is None else _graver(known, result)
+    return dataclasses.replace(after, blocked=before.blocked or after.blocked, results=results)
+
+
+def _graver(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    if "severity" in one and "severity" in other:
+        severity = max(one["severity"], other["severity"], key=LEVELS.index)
+        return {"filtered": one["filtered"] or other["filtered"], "severity": severity}
+    if other.get("filtered") or other.get("detected"):
+        return other
+    return one
+
+
+def _text_of(piece: Part | Delta) -> str:
+    if isinstance(piece, Part) and piece.call is not None:
+        return piece.call.arguments
+    return piece.text
+
+
+async def _counted(gate: Gate, name: str, request: GenerateRequest, finish: Finish) -> Finish:
+    """A cut answer's end with its prompt's tokens: the inference server was not heard to the end."""
+    if finish.reason != "content_filter":
+        return finish
+    count = await asyncio.to_thread(texts.count_prompt, gate.plane, gate.caller, name, request)
+    return dataclasses.replace(finish, prompt_tokens=count)

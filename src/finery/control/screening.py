@@ -1,0 +1,174 @@
+"""The gate in the path of a request: prompt before, completion after, by the policy of the name that was asked.
+
+One gate a request, opened before anything is generated. It knows texts, not routes: chat, completions and responses
+pass through the same code. What happens when the filter itself fails is the policy's to say; by default nothing passes.
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from finery.control import blocklists, chat, policies
+from finery.control.plane import ControlPlane
+from finery.core.access import Caller
+from finery.core.errors import ContentFiltered, NotFound, TooLarge, Unavailable
+from finery.core.policies import FILTER_ERROR, Judgement, OnFilterError, Policy, Source, Verdict, judge
+from finery.safety.blocklists import Matcher
+from finery.safety.classifier import MAX_CHARACTERS
+from finery.safety.filter import FilterError
+
+log = logging.getLogger(__name__)
+
+BLOCKED_MESSAGE = (
+    "The response was filtered due to the prompt triggering Azure OpenAI's content management policy. Please modify "
+    "your prompt and retry. What is filtered, and how a policy changes that, is told in docs/safety.md."
+)
+"""Begins with Azure's words: clients look for `content management policy`."""
+
+_DOCUMENTS = re.compile(r'"""\s*<documents>(.*?)</documents>\s*"""', re.DOTALL)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Said:
+    """A part of a prompt and whose it is."""
+
+    text: str
+    role: str
+    """user: attacks are looked for; document: indirect attacks are; anything else: harms alone."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Gate:
+    """A policy at work on one request."""
+
+    plane: ControlPlane
+    caller: Caller
+    policy: Policy
+    prompt_results: Mapping[str, Any]
+    """Azure's `content_filter_results` of the prompt; empty where nothing was looked for."""
+    lists: Mapping[str, Matcher]
+    """What is looked for in the completion."""
+
+    async def judge_completion(self, text: str) -> Judgement:
+        """What the policy makes of a completion's text.
+
+        Raises:
+            Unavailable: the filter failed, and nothing passes where it does.
+        """
+        return await _judged(
+            self.plane, self.policy, Source.COMPLETION, [Said(text=text, role="assistant")], self.lists
+        )
+
+
+async def open_gate(plane: ControlPlane, caller: Caller, name: str, prompt: Sequence[Said]) -> Gate:
+    """Let a prompt through, or not.
+
+    Raises:
+        UnknownModel: no deployment and no model of that name.
+        ContentFiltered: the policy blocks it; `results` say why.
+        TooLarge: longer than the filter reads.
+        Unavailable: the filter failed, and nothing passes where it does.
+    """
+    await asyncio.to_thread(chat.find, plane, caller, name)
+    policy = await asyncio.to_thread(policies.of_name, plane, caller, name)
+    try:
+        before = await asyncio.to_thread(blocklists.matchers, plane, caller, policy, Source.PROMPT)
+        after = await asyncio.to_thread(blocklists.matchers, plane, caller, policy, Source.COMPLETION)
+    except NotFound as error:
+        raise Unavailable(
+            f"The policy '{policy.name}' can't be kept: {error.message}", code="content_filter_error"
+        ) from None
+    judgement = await _judged(plane, policy, Source.PROMPT, prompt, before)
+    if judgement.blocked:
+        with plane.traffic.watch(caller.project.id, name) as watch:
+            for reason in judgement.reasons:
+                watch.filtered("prompt", reason)
+            raise ContentFiltered(BLOCKED_MESSAGE, param="prompt", results=judgement.results)
+    return Gate(plane=plane, caller=caller, policy=policy, prompt_results=judgement.results, lists=after)
+
+
+def said(messages: Sequence[Mapping[str, Any]]) -> list[Said]:
+    """The texts of a conversation, each message's documents apart."""
+    found: list[Said] = []
+    for message in messages:
+        role, text = str(message.get("role")), _text_of(message.get("content"))
+        documents = _DOCUMENTS.findall(text)
+        found += [Said(text=document, role="document") for document in documents]
+        rest = _DOCUMENTS.sub("", text) if documents else text
+        found.append(Said(text=rest, role="document" if role in ("tool", "function") else role))
+        calls = message.get("tool_calls") or ()
+        found += [Said(text=str(call["function"].get("arguments")), role=role) for call in calls if _is_call(call)]
+    return [part for part in found if part.text.strip()]
+
+
+def texts(prompts: Sequence[str]) -> list[Said]:
+    """Bare texts, as a user's."""
+    return [Said(text=prompt, role="user") for prompt in prompts if prompt.strip()]
+
+
+async def examine(plane: ControlPlane, given: Sequence[str]) -> list[Verdict]:
+    """Verdicts of texts, without a policy.
+
+    Raises:
+        TooLarge: a text longer than the filter reads; Unavailable: the filter failed.
+    """
+    longest = max(map(len, given), default=0)
+    if longest > MAX_CHARACTERS:
+        raise TooLarge(
+            f"A text has {longest:,} characters; the content filter reads {MAX_CHARACTERS:,}. Send it in parts."
+        )
+    try:
+        return await plane.filter.examine(given)
+    except FilterError as error:
+        log.error("content filter: %s", error)
+        raise Unavailable(
+            "The content filter gave no answer, so nothing is let through; try again.", code="content_filter_error"
+        ) from error
+
+
+async def _judged(
+    plane: ControlPlane, policy: Policy, source: Source, parts: Sequence[Said], lists: Mapping[str, Matcher]
+) -> Judgement:
+    if not policy.looks_at(source):
+        return Judgement()
+    if not parts:
+        return judge(policy, source, Verdict())
+    try:
+        verdicts = await examine(plane, [part.text for part in parts])
+    except (TooLarge, Unavailable):
+        if policy.on_filter_error == OnFilterError.BLOCK:
+            raise
+        return Judgement(results=FILTER_ERROR)
+    joined = Verdict()
+    for part, verdict in zip(parts, verdicts, strict=True):
+        joined = joined.join(_of_role(part, verdict))
+    matches = await asyncio.to_thread(_matches, parts, lists) if lists else ()
+    return judge(policy, source, joined.join(Verdict(blocklist_matches=matches)))
+
+
+def _of_role(part: Said, verdict: Verdict) -> Verdict:
+    """Attacks count only where they can be: a user attacks, a document attacks indirectly."""
+    beside = {"user": {"indirect_attack"}, "document": {"jailbreak"}}.get(part.role, {"jailbreak", "indirect_attack"})
+    return Verdict(severities=verdict.severities, detected=verdict.detected - beside, scores=verdict.scores)
+
+
+def _matches(parts: Sequence[Said], lists: Mapping[str, Matcher]) -> tuple[tuple[str, str], ...]:
+    return tuple(
+        (name, item.text) for name, matcher in lists.items() for part in parts for item in matcher.find(part.text)
+    )
+
+
+def _text_of(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        parts = (part.get("text") or part.get("refusal") for part in content if isinstance(part, dict))
+        return "\n".join(str(part) for part in parts if part)
+    return ""
+
+
+def _is_call(call: Any) -> bool:
+    return isinstance(call, dict) and isinstance(call.get("function"), dict)

@@ -1,0 +1,48 @@
+import itertools
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from finery.safety import ngrams
+from finery.safety.ngrams import PIECES, grams
+from finery.safety.windows import STRIDE, WINDOW, windows
+
+
+def test_the_same_words_have_the_same_buckets_wherever_they_stand() -> None:
+    alone, inside = grams("kill him"), grams("He said: KILL -- him, twice!")
+    assert set(alone.buckets) <= set(inside.buckets)
+
+
+def test_other_words_have_other_buckets() -> None:
+    one, other = set(grams("kill").buckets), set(grams("love").buckets)
+    assert not one & other
+
+
+def test_starts_are_places_in_the_text_as_given() -> None:
+    text = "...so, kill him"
+    found = grams(text)
+    kill = grams("kill").buckets[0]
+    assert text[found.starts[list(found.buckets).index(kill)] :].startswith("kill")
+
+
+def test_the_number_of_grams_is_that_of_words_pairs_and_pieces() -> None:
+    found = grams("ab cde")  # as " ab cde "
+    assert len(found.buckets) == 2 + 1 + sum(8 - size + 1 for size in PIECES)
+
+
+@given(st.text(max_size=300))
+def test_any_text_has_grams_within_the_table(text: str) -> None:
+    found = grams(text)
+    assert len(found.buckets) == len(found.starts)
+    assert np.all((found.buckets >= 0) & (found.buckets < ngrams.TABLE))
+    assert np.all((found.starts >= 0) & (found.starts <= len(text)))
+
+
+@given(st.integers(0, 5000))
+def test_windows_cover_every_character(length: int) -> None:
+    found = windows("x" * length)
+    covered = set().union(*(range(begin, end) for begin, end in found))
+    assert covered == set(range(length))
+    assert all(end - begin <= WINDOW for begin, end in found)
+    assert all(later[0] - earlier[0] <= STRIDE for earlier, later in itertools.pairwise(found))
