@@ -87,12 +87,12 @@ def test_changes_that_follow_each_other_add_up(plane: ControlPlane, caller: Call
     made(plane, caller)
     deployments.update(plane, caller, "d", {"replicas": 2})
     first = deployments.list_unproven(plane)
-    deployments.update(plane, caller, "d", {"policy": "off"})
+    deployments.update(plane, caller, "d", {"policy": "default-asynchronous"})
     asyncio.run(proofs.prove(plane, first[0]))
     assert deployments.get(plane, caller, "d").replicas == 1, "the proof of an older wish must change nothing"
     prove_all(plane)
     changed = deployments.get(plane, caller, "d")
-    assert (changed.replicas, changed.policy, changed.update) == (2, "off", None)
+    assert (changed.replicas, changed.policy, changed.update) == (2, "default-asynchronous", None)
 
 
 def test_a_proof_of_a_deleted_one_changes_nothing(plane: ControlPlane, caller: Caller, proof: dict[str, Any]) -> None:
