@@ -5,6 +5,7 @@ suspicious ones → calibrated log-odds → severities. Without the encoder's pa
 """
 
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,14 @@ SURELY_HARMLESS = -3.0
 that it would have put at medium 0.5 % are passed over so, and of plain prompts two thirds cost a millisecond."""
 MAX_CHARACTERS = 2_000_000
 """Longest text that is looked at; a longer one counts as a failure of the filter, which the policy decides on."""
+
+NOISE_LOG_ODDS = 4.0
+"""Taken off the log-odds of short strings that are no text, such as an untrained model's: what heads see in them is
+chance."""
+_NOISE_CHARACTERS = 80
+_WORD = re.compile(r"[^\W\d_]{4}|[^\x00-\u024f]{2}")
+"""Four letters in a row, or two of a script without spaces."""
+_NO_TEXT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffd]")
 
 GRAVER = {"sexual_minors": "sexual", "hate_threatening": "hate", "violence_graphic": "violence"}
 """Heads for the gravest kind of a category: where one is sure, the severity is high."""
@@ -83,7 +92,8 @@ class Classifier:
     def _analyze(self, text: str) -> Verdict:
         if len(text) > MAX_CHARACTERS:
             raise ValueError(f"The text has {len(text):,} characters; the filter reads {MAX_CHARACTERS:,}.")
-        odds = dict(zip(self.heads.names, self.log_odds(text).tolist(), strict=True)) if text.strip() else {}
+        found = self.log_odds(text) - (NOISE_LOG_ODDS if _is_noise(text) else 0.0)
+        odds = dict(zip(self.heads.names, found.tolist(), strict=True)) if text.strip() else {}
         severities = {name: self._severity(name, odds) if odds else 0 for name in CATEGORIES}
         detected = {name for name in ("jailbreak", "indirect_attack") if odds and odds[name] >= self._threshold(name)}
         if lexicon.has_profanity(text):
@@ -104,3 +114,7 @@ class Classifier:
 
     def _threshold(self, name: str) -> float:
         return self.heads.thresholds[name][0]
+
+
+def _is_noise(text: str) -> bool:
+    return len(text) <= _NOISE_CHARACTERS and (_NO_TEXT.search(text) is not None or _WORD.search(fold(text)) is None)
