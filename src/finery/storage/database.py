@@ -35,9 +35,20 @@ class Database:
         """Bring the schema to this version; refuses a newer one."""
         config = alembic.config.Config()
         config.set_main_option("script_location", str(_MIGRATIONS))
-        with self._writing, self.engine.begin() as connection:
-            config.attributes["connection"] = connection
-            alembic.command.upgrade(config, "head")
+        with self._writing, self.engine.connect() as connection:
+            if self._sqlite:
+                # A table is changed by making it anew: the old one is dropped while others still point to it. All
+                # of it is one transaction, so that a migration that fails leaves the schema it found.
+                connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            try:
+                config.attributes["connection"] = connection
+                alembic.command.upgrade(config, "head")
+                connection.commit()
+            finally:
+                connection.rollback()
+                if self._sqlite:
+                    connection.exec_driver_sql("PRAGMA foreign_keys=ON")
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:

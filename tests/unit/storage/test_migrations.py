@@ -1,0 +1,68 @@
+"""A home of any version becomes one of this version, with its rows; a migration that fails leaves what it found."""
+
+from pathlib import Path
+
+import alembic.command
+import pytest
+import sqlalchemy as sa
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+
+from finery.storage import database as module
+from finery.storage.database import Database
+
+
+def versions() -> list[str]:
+    config = Config()
+    config.set_main_option("script_location", str(module._MIGRATIONS))
+    return [script.revision for script in reversed(list(ScriptDirectory.from_config(config).walk_revisions()))]
+
+
+def bring_to(database: Database, version: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(module._MIGRATIONS))
+    with database.engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        config.attributes["connection"] = connection
+        alembic.command.upgrade(config, version)
+        connection.commit()
+
+
+def add_a_project_with_a_key(database: Database) -> None:
+    with database.write() as connection:
+        connection.exec_driver_sql("INSERT INTO projects (id, name, created_at) VALUES ('p', 'default', 1)")
+        connection.exec_driver_sql(
+            "INSERT INTO keys (id, project_id, name, hint, digest, created_at) VALUES ('k', 'p', 'admin', 'h', 'd', 1)"
+        )
+
+
+@pytest.mark.parametrize("version", versions()[:5])
+def test_a_home_of_any_version_keeps_its_rows(tmp_path: Path, version: str) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'finery.db'}")
+    bring_to(database, version)
+    add_a_project_with_a_key(database)
+    database.migrate()
+    with database.read() as connection:
+        assert connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one() == versions()[-1]
+        assert connection.exec_driver_sql("SELECT project_id FROM keys WHERE id = 'k'").scalar_one() == "p"
+        assert connection.exec_driver_sql("PRAGMA foreign_key_check").all() == []
+        assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar_one() == 1
+    database.close()
+
+
+def test_a_migration_that_fails_leaves_the_schema_it_found(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'finery.db'}")
+    bring_to(database, "0005")
+    add_a_project_with_a_key(database)
+    with database.write() as connection:
+        # In the way of a table that a later migration makes.
+        connection.exec_driver_sql("CREATE TABLE role_assignments (id INTEGER)")
+    before = sa.inspect(database.engine).get_table_names()
+    with pytest.raises(sa.exc.OperationalError):
+        database.migrate()
+    assert sa.inspect(database.engine).get_table_names() == before
+    with database.write() as connection:
+        connection.exec_driver_sql("DROP TABLE role_assignments")
+    database.migrate()
+    database.close()
