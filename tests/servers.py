@@ -13,6 +13,9 @@ from typing import Any
 import httpx
 import openai
 
+SPARING = {"OMP_NUM_THREADS": "1", "FINERY_PARITY_PROMPTS": "0"}
+"""What servers of tests go without: a certificate costs a process with torch, so the tests of certificates ask for it."""
+
 START_SECONDS = 180
 
 
@@ -22,7 +25,7 @@ class Server:
     def __init__(self, home: Path, models: Path, *, tls: bool = False, **environment: str) -> None:
         self.home = home
         self._options = ["--tls-self-signed"] if tls else []
-        self._environment = os.environ | {"FINERY_MODELS": str(models), "OMP_NUM_THREADS": "1"} | environment
+        self._environment = os.environ | SPARING | {"FINERY_MODELS": str(models)} | environment
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> "Server":

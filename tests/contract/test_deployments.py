@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,6 +15,14 @@ from servers import Server, wait_for
 
 PATH = "/finery/v1/deployments"
 HELLO: list[Any] = [{"role": "user", "content": "It is red"}]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Iterator[Server]:
+    """A server that proves what it deploys."""
+    running = Server(tmp_path_factory.mktemp("proving") / "home", tiny_folder, FINERY_PARITY_PROMPTS="4").start()
+    yield running
+    running.stop()
 
 
 @pytest.fixture(scope="module")

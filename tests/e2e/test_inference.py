@@ -30,7 +30,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Itera
     models = tmp_path_factory.mktemp("own") / "models"
     shutil.copytree(tiny_folder, models)
     sources.import_folder(models, models / "tiny-phi3", "other-phi3")
-    running = Server(tmp_path_factory.mktemp("hurt") / "home", models).start()
+    running = Server(tmp_path_factory.mktemp("hurt") / "home", models, FINERY_PARITY_PROMPTS="4").start()
     yield running
     running.stop()
 
