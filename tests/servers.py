@@ -14,7 +14,7 @@ import httpx
 import openai
 
 SPARING = {"OMP_NUM_THREADS": "1", "FINERY_PARITY_PROMPTS": "0"}
-"""What servers of tests go without: a certificate costs a process with torch, so the tests of certificates ask for it."""
+"""What servers of tests go without: a certificate costs a process with torch, so tests of certificates ask for it."""
 
 START_SECONDS = 180
 
