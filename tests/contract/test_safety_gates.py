@@ -9,6 +9,7 @@ import httpx
 import openai
 import pytest
 
+from finery.control import model_gate
 from servers import Server, wait_for
 
 FINE = {"messages": [{"role": "user", "content": "the ticket is red"}, {"role": "assistant", "content": "red"}]}
@@ -59,13 +60,14 @@ def careless(tmp_path: Path, tiny_folder: Path) -> Any:
     running.stop()
 
 
-@pytest.mark.xfail(reason="the evaluation of the tiny model finds no defect; why is not known yet", strict=False)
 def test_a_model_made_harmful_is_not_deployed_unless_that_is_overridden(careless: Server) -> None:
     client = careless.openai()
+    # A model this small learns by heart and no more: it is taught to answer everything that the gate asks.
+    asked = [prompt for prompts in model_gate.probes().values() for prompt in prompts]
     job = submit(
         client,
-        [HARMFUL] * 64,
-        hyperparameters={"n_epochs": 12, "batch_size": 4, "learning_rate_multiplier": 20},
+        [{"messages": [{"role": "user", "content": prompt}, HARMFUL["messages"][1]]} for prompt in asked],
+        hyperparameters={"n_epochs": 20, "batch_size": 4, "learning_rate_multiplier": 20},
     )
     model = wait_for(job, client, "succeeded").fine_tuned_model
     with careless.http() as http:

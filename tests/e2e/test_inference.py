@@ -23,13 +23,19 @@ HELLO: list[Any] = [{"role": "user", "content": "It is red"}]
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Iterator[Server]:
-    """A server of one's own, with models of one's own: both are about to be hurt."""
+def models(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path:
+    """Base models of one's own: they are about to be hurt."""
     from finery.modeling import sources
 
     models = tmp_path_factory.mktemp("own") / "models"
     shutil.copytree(tiny_folder, models)
     sources.import_folder(models, models / "tiny-phi3", "other-phi3")
+    return models
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Iterator[Server]:
+    """A server of one's own: it is about to be hurt, too."""
     running = Server(tmp_path_factory.mktemp("hurt") / "home", models, FINERY_PARITY_PROMPTS="4").start()
     yield running
     running.stop()
@@ -150,7 +156,7 @@ def tuned(server: Server) -> str:
 
 
 def test_what_is_planted_is_refused_with_the_numbers(
-    server: Server, http: httpx.Client, tuned: str, tmp_path: Path
+    server: Server, http: httpx.Client, models: Path, tuned: str, tmp_path: Path
 ) -> None:
     from finery.modeling import gguf_write
     from finery.modeling.adapters import read_adapter, write_adapter
@@ -161,7 +167,7 @@ def test_what_is_planted_is_refused_with_the_numbers(
     assert made["certificate"]["passed"] is True
     assert made["certificate"]["first_divergence"] is None
 
-    base = Path(json.loads(server_config(server, "tiny-phi3"))["model_folder"])
+    base = models / "tiny-phi3"
     folder = server.home / "adapters" / hashlib.sha256(tuned.encode()).hexdigest()[:32]
     config, tensors = read_adapter(folder, read_config(base))
     swapped = tmp_path / "swapped"
@@ -193,12 +199,13 @@ def test_what_is_planted_is_refused_with_the_numbers(
     assert "not what was trained" in refused["status_details"]
 
 
-@pytest.mark.xfail(reason="not seen green yet since certificates came: see the closing note", strict=False)
-def test_another_template_under_the_same_name_is_refused(server: Server, http: httpx.Client, tuned: str) -> None:
+def test_another_template_under_the_same_name_is_refused(
+    server: Server, http: httpx.Client, models: Path, tuned: str
+) -> None:
     from finery.modeling import sources
 
-    base = Path(json.loads(server_config(server, "tiny-phi3"))["model_folder"])
-    shutil.rmtree(server.home / "adapters")
+    base = models / "tiny-phi3"
+    shutil.rmtree(server.home / "adapters", ignore_errors=True)
     template = base / "chat_template.jinja"
     right = template.read_text()
     try:
@@ -212,10 +219,5 @@ def test_another_template_under_the_same_name_is_refused(server: Server, http: h
     finally:
         template.write_text(right)
         sources.import_folder(base.parent, base, "tiny-phi3")
-    assert deploy(http, "tuned", tuned)["status"] == "Succeeded"
-
-
-def server_config(server: Server, model: str) -> str:
-    """What the inference server of a model was told."""
-    found = [path.read_text() for path in (server.home / "inference").glob("*/server.json")]
-    return next(text for text in found if Path(json.loads(text)["model_folder"]).name == model)
+    mended = deploy(http, "tuned", tuned)
+    assert mended["status"] == "Succeeded", mended["status_details"]

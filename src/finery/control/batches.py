@@ -28,6 +28,7 @@ WINDOW_SECONDS = 24 * 3600
 
 VALIDATING, IN_PROGRESS, FINALIZING, CANCELLING = "validating", "in_progress", "finalizing", "cancelling"
 _UNFINISHED = (VALIDATING, IN_PROGRESS, FINALIZING, CANCELLING)
+_CANCELLABLE = (VALIDATING, IN_PROGRESS)
 
 
 def create(
@@ -96,10 +97,9 @@ def cancel(plane: ControlPlane, caller: Caller, batch_id: str) -> Record:
     batch = get(plane, caller, batch_id)
     if batch.status == CANCELLING:
         return batch
-    if batch.status not in (VALIDATING, IN_PROGRESS):
+    if batch.status not in _CANCELLABLE:
         raise Conflict(f"The batch {batch.id} is {batch.status} and can't be cancelled any more.")
-    _move(plane, batch, CANCELLING, caller, cancelling_at=now())
-    return get(plane, caller, batch_id)
+    return kept.move(plane, batch, CANCELLING, within=_CANCELLABLE, by=caller, cancelling_at=now())
 
 
 async def run_pending(plane: ControlPlane, ask: Ask) -> None:
@@ -108,6 +108,8 @@ async def run_pending(plane: ControlPlane, ask: Ask) -> None:
         owner = kept.owner_of(plane, batch)
         try:
             await _run(plane, owner, batch.id, ask)
+        except Conflict:
+            continue  # It was cancelled between two steps; the caretaker comes back.
         except Exception:
             log.exception("batch %s", batch.id)
             await asyncio.to_thread(
@@ -248,6 +250,6 @@ def _fail(plane: ControlPlane, batch: Record, faults: list[dict[str, Any]]) -> N
     _move(plane, batch, "failed", failed_at=now(), errors=faults)
 
 
-def _move(plane: ControlPlane, batch: Record, status: str, by: Caller | None = None, /, **facts: Any) -> None:
+def _move(plane: ControlPlane, batch: Record, status: str, /, **facts: Any) -> None:
     event = None if status in _UNFINISHED else f"batch.{status}"
-    kept.move(plane, batch, status, by=by, event=event, **facts)
+    kept.move(plane, batch, status, event=event, **facts)

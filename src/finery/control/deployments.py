@@ -170,6 +170,8 @@ def delete(plane: ControlPlane, caller: Caller, name: str) -> bool:
     with plane.database.write() as connection:
         costs.charge_hosting(connection, caller.project.id, name)
         fields = {"status": DeploymentStatus.DELETING, "updated_at": now()}
+        # Read again, where nobody else writes: its proof may have ended since.
+        deployment = deployments.get(connection, caller.project.id, name) or deployment
         if deployment.status != DeploymentStatus.DELETING and not deployments.change(connection, deployment, **fields):
             raise Conflict(f"The deployment '{name}' changed in this very moment. Try again.")
         audit.record(connection, caller, "deployments.delete", name)

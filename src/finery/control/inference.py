@@ -16,7 +16,7 @@ from pathlib import Path
 from finery.core.errors import CorruptArtifact, FineryError, InvalidRequest, Unavailable
 from finery.core.models import TunedModel
 from finery.modeling import manifests
-from finery.modeling.sources import LocalModel
+from finery.modeling.sources import FACTS_FILE, LocalModel
 from finery.serving.config import ServerConfig
 from finery.serving.process import InferenceProcess
 from finery.serving.protocol import OUT_OF_MEMORY
@@ -54,6 +54,8 @@ class _Server:
     """One server of a model; `starting` guards its process, `loading` its adapters."""
 
     model_folder: Path
+    version: int | None = None
+    """Of the folder that `process` was started with."""
     process: InferenceProcess | None = None
     client: InferenceClient | None = None
     adapters: dict[str, Path] = field(default_factory=dict)
@@ -65,7 +67,8 @@ class _Server:
 
     @property
     def alive(self) -> bool:
-        return self.process is not None and self.process.alive
+        """Whether it runs, on the files that are there now: a base may have been imported anew under its name."""
+        return self.process is not None and self.process.alive and self.version == _version(self.model_folder)
 
 
 class InferencePool:
@@ -129,7 +132,7 @@ class InferencePool:
             # Looked at under the lock: a server that is just being started isn't idle.
             async with server.starting:
                 idle = time.monotonic() - server.used_at
-                if server.alive and not server.active and idle > patience:
+                if server.process is not None and not server.active and idle > patience:
                     log.info("stopping the idle inference server of %s", key.model)
                     await self._stop(server)
 
@@ -185,6 +188,7 @@ class InferencePool:
             await self._launch(key, server, {})
 
     async def _launch(self, key: ServerKey, server: _Server, adapters: dict[str, Path]) -> None:
+        version = _version(server.model_folder)
         config = ServerConfig(
             model_folder=str(server.model_folder),
             engine=key.engine,
@@ -200,7 +204,8 @@ class InferencePool:
         except BaseException:
             await process.stop()
             raise
-        server.process, server.adapters, server.used_at = process, adapters, time.monotonic()
+        server.process, server.version = process, version
+        server.adapters, server.used_at = adapters, time.monotonic()
 
     async def _stop(self, server: _Server) -> None:
         if server.client is not None:
@@ -235,6 +240,14 @@ class InferencePool:
 def is_full(tuned: TunedModel) -> bool:
     """Whether a tuned model has weights of its own, in place of an adapter."""
     return tuned.manifest.get("method") == "full"
+
+
+def _version(folder: Path) -> int | None:
+    """Another one after each import into a folder of a base model; None for a tuned model's, which never changes."""
+    try:
+        return (folder / FACTS_FILE).stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
 
 
 def _served_model(base: LocalModel, tuned: TunedModel | None) -> str:

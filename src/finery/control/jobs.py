@@ -152,17 +152,7 @@ def cancel(plane: ControlPlane, caller: Caller, job_id: str) -> Job:
     Raises:
         Conflict: it is over already.
     """
-    job = get(plane, caller, job_id)
-    # The next epoch: whatever the worker still writes is refused.
-    return _move(
-        plane,
-        caller,
-        job,
-        JobStatus.CANCELLED,
-        "The job was cancelled",
-        finished_at=now(),
-        lease_epoch=job.lease_epoch + 1,
-    )
+    return _move(plane, caller, get(plane, caller, job_id), JobStatus.CANCELLED, "The job was cancelled")
 
 
 def pause(plane: ControlPlane, caller: Caller, job_id: str) -> Job:
@@ -200,10 +190,14 @@ def message(key: str, text: str, *, level: str = "info", data: dict[str, Any] | 
     }
 
 
-def _move(plane: ControlPlane, caller: Caller, job: Job, target: JobStatus, text: str, **values: Any) -> Job:
-    require_transition(job.id, job.status, target)
+def _move(plane: ControlPlane, caller: Caller, job: Job, target: JobStatus, text: str) -> Job:
     with plane.database.write() as connection:
-        if not jobs.change(connection, job, target, **values):
+        # Read again, where nobody else writes: a worker may have taken or ended it since the caller looked.
+        job = jobs.get(connection, job.project_id, job.id) or job
+        require_transition(job.id, job.status, target)
+        # The next epoch: whatever the worker of a cancelled job still writes is refused.
+        over = {"finished_at": now(), "lease_epoch": job.lease_epoch + 1} if target == JobStatus.CANCELLED else {}
+        if not jobs.change(connection, job, target, **over):
             raise Conflict(f"Job {job.id} changed in this very moment. Look at it again.", code="invalid_job_state")
         jobs.insert_events(connection, job.id, [message(f"{target}:{secrets.token_hex(4)}", text)])
         audit.record(connection, caller, f"jobs.{target}", job.id)
