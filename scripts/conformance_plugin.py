@@ -218,8 +218,12 @@ def _start() -> Seeds:
 
     folder = Path(tempfile.mkdtemp(prefix="finery-conformance-"))
     raw = write_model(folder / "raw", "phi3")
+    # OpenAI's model of that name is the one that takes a suffix.
+    inserting = write_model(
+        folder / "inserting", "phi3", special=["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"]
+    )
     for name in BASES:
-        sources.import_folder(folder / "models", raw, name)
+        sources.import_folder(folder / "models", inserting if name == "gpt-3.5-turbo-instruct" else raw, name)
     (folder / "home").mkdir()
     plane = bootstrap.control_plane(
         Settings(

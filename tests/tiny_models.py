@@ -1,6 +1,7 @@
 """Tiny random models with a tiny tokenizer: real architectures, real files, milliseconds instead of minutes."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 WORDS = "the ticket is about red green blue yellow black white route reply with colour only name it and nice"
 
 
-def write_model(folder: Path, family: str) -> Path:
-    """A random model of a family (llama, phi3, qwen2) with two layers, as a Hugging Face folder."""
+def write_model(folder: Path, family: str, *, special: Sequence[str] = ()) -> Path:
+    """A random model of a family (llama, phi3, qwen2) with two layers, as a Hugging Face folder.
+
+    Its tokenizer has further `special` tokens, if any.
+    """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM, Phi3Config, Phi3ForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
@@ -22,7 +26,7 @@ def write_model(folder: Path, family: str) -> Path:
         "phi3": (Phi3Config, Phi3ForCausalLM),
         "qwen2": (Qwen2Config, Qwen2ForCausalLM),
     }
-    tokenizer = _tokenizer()
+    tokenizer = _tokenizer([*SPECIAL, *special])
     config_class, model_class = classes[family]
     config = config_class(
         vocab_size=tokenizer.get_vocab_size(),
@@ -47,7 +51,7 @@ def write_model(folder: Path, family: str) -> Path:
     return folder
 
 
-def _tokenizer() -> Any:
+def _tokenizer(special: list[str]) -> Any:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -55,7 +59,7 @@ def _tokenizer() -> Any:
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=400,
-        special_tokens=SPECIAL,
+        special_tokens=special,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )

@@ -1,11 +1,13 @@
 """Plain completions and token routes, as evaluation harnesses use them."""
 
+from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
 
 from servers import Server
+from tiny_models import write_model
 
 MODEL = "tiny-phi3"
 TEXT = "the ticket is about red"
@@ -91,3 +93,22 @@ def test_what_cant_be_is_refused_by_name(client: openai.OpenAI, options: dict[st
     with pytest.raises(openai.BadRequestError) as refused:
         client.completions.create(**{"model": MODEL, "prompt": "red", **options})
     assert said in refused.value.message
+
+
+def test_a_model_with_tokens_for_it_fills_in_the_middle(tmp_path: Path) -> None:
+    from finery.modeling import sources
+
+    raw = write_model(tmp_path / "raw", "qwen2", special=["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"])
+    sources.import_folder(tmp_path / "models", raw, "coder")
+    server = Server(tmp_path / "home", tmp_path / "models").start()
+    try:
+        client = server.openai()
+        asked: dict[str, Any] = {"model": "coder", "max_tokens": 4, "temperature": 0}
+        middle = client.completions.create(prompt="red is", suffix=" and nice", **asked)
+        spelled = "<|fim_prefix|>red is<|fim_suffix|> and nice<|fim_middle|>"
+        assert middle.choices[0].text == client.completions.create(prompt=spelled, **asked).choices[0].text
+        echoed = client.completions.create(prompt="red is", suffix=" and nice", echo=True, logprobs=0, **asked)
+        assert echoed.choices[0].text == "red is" + middle.choices[0].text
+        assert echoed.choices[0].logprobs.text_offset[0] == len("red is")
+    finally:
+        server.stop()

@@ -1,6 +1,7 @@
 """Responses by the unmodified SDK: plain, streamed, with tools and JSON, going on from one another."""
 
 import json
+import time
 from typing import Any, Literal
 
 import openai
@@ -106,7 +107,7 @@ def test_tools_and_json(client: openai.OpenAI) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"background": True}, "background"),
+        ({"background": True, "store": False}, "store"),
         ({"conversation": "conv_1"}, "conversation"),
         ({"input": [{"type": "computer_call"}]}, "computer_call"),
         ({"input": []}, "empty"),
@@ -141,3 +142,39 @@ def test_a_compaction_stands_for_the_conversation(client: openai.OpenAI) -> None
 def test_a_response_must_name_a_model_unless_the_operator_did(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError, match="No model is named"):
         client.responses.create(input="red")
+
+
+def ended(client: openai.OpenAI, response: Any) -> Any:
+    """The response once it is no longer being written."""
+    end = time.monotonic() + 60
+    while response.status in ("queued", "in_progress") and time.monotonic() < end:
+        time.sleep(0.05)
+        response = client.responses.retrieve(response.id)
+    return response
+
+
+def test_a_background_response_is_written_while_nobody_waits(client: openai.OpenAI) -> None:
+    asked: dict[str, Any] = {"model": MODEL, "input": "red", "max_output_tokens": 5, "temperature": 0}
+    begun = client.responses.create(background=True, metadata={"k": "v"}, **asked)
+    assert (begun.status, begun.background, begun.output) == ("queued", True, [])
+    whole = ended(client, begun)
+    plain = client.responses.create(**asked)
+    assert (whole.status, whole.output_text, whole.id) == (plain.status, plain.output_text, begun.id)
+    assert (whole.background, whole.metadata, whole.usage.output_tokens) == (True, {"k": "v"}, 5)
+    *_, last = client.responses.retrieve(begun.id, stream=True)
+    assert (last.type, last.response.output_text) == (f"response.{plain.status}", plain.output_text)
+    after = client.responses.create(model=MODEL, input="blue", previous_response_id=begun.id, max_output_tokens=1)
+    assert after.usage.input_tokens > whole.usage.input_tokens + whole.usage.output_tokens
+    with pytest.raises(openai.ConflictError):
+        client.responses.cancel(begun.id)
+
+
+def test_a_background_response_can_be_cancelled(client: openai.OpenAI) -> None:
+    begun = client.responses.create(model=MODEL, input="red", background=True, max_output_tokens=900)
+    with pytest.raises(openai.ConflictError, match="wait for its end"):
+        client.responses.create(model=MODEL, input="blue", previous_response_id=begun.id)
+    assert client.responses.cancel(begun.id).status == "cancelled"
+    time.sleep(1)
+    assert client.responses.retrieve(begun.id).status == "cancelled"
+    with pytest.raises(openai.NotFoundError):
+        client.responses.create(model="nothing", input="red", background=True)

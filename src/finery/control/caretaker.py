@@ -8,6 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from finery.control import (
+    backgrounds,
     batches,
     budgets,
     capture,
@@ -52,6 +53,7 @@ async def run(plane: ControlPlane, ask: Ask) -> None:
         _again_and_again(lambda: _save_traffic(plane)),
         _again_and_again(lambda: _look_after_money(plane)),
         _again_and_again(lambda: batches.run_pending(plane, ask)),
+        _again_and_again(lambda: backgrounds.run_pending(plane, ask)),
         _again_and_again(lambda: exports.run_pending(plane)),
         _again_and_again(lambda: evaluations.run_pending(plane, ask)),
         _again_and_again(lambda: eval_runs.run_pending(plane, ask)),

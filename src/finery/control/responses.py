@@ -14,6 +14,9 @@ from finery.storage import records
 KEEP_SECONDS = 30 * 24 * 3600
 """OpenAI keeps responses for 30 days."""
 
+QUEUED, IN_PROGRESS, CANCELLED = "queued", "in_progress", "cancelled"
+UNFINISHED = (QUEUED, IN_PROGRESS)
+
 
 def as_items(given: str | Sequence[dict[str, Any]] | None) -> list[dict[str, Any]]:
     """The input as items with ids, the way they are listed later; no input at all is a user who says nothing."""
@@ -82,9 +85,9 @@ def conversation(
     """All messages so far: those of the response this one goes on from, then the new ones.
 
     Raises:
-        NotFound: the previous response isn't kept here.
+        NotFound: the previous response isn't kept here; Conflict: it is still being written.
     """
-    earlier = get(plane, caller, previous, param="previous_response_id").body["messages"] if previous else []
+    earlier = _so_far(plane, caller, previous) if previous else []
     messages = [*earlier, *as_messages(compaction.expand(plane, caller, items))]
     if not messages:
         raise InvalidRequest("The input is empty; send a text or at least one item.", param="input")
@@ -100,18 +103,24 @@ def save(
 ) -> None:
     """Keep a response with its input and the conversation so far."""
     said = as_messages(response["output"], param="output")
-    record = Record(
+    with plane.database.write() as connection:
+        records.insert_record(connection, as_record(caller, response, items, [*messages, *said]))
+
+
+def as_record(
+    caller: Caller, response: dict[str, Any], items: list[dict[str, Any]], messages: list[dict[str, Any]]
+) -> Record:
+    """A response as it is kept."""
+    return Record(
         id=response["id"],
         project_id=caller.project.id,
         kind=Kind.RESPONSE,
         status=response["status"],
         metadata=response["metadata"],
-        body={"response": response, "items": items, "messages": [*messages, *said]},
+        body={"response": response, "items": items, "messages": messages},
         created_at=response["created_at"],
         expires_at=response["created_at"] + KEEP_SECONDS,
     )
-    with plane.database.write() as connection:
-        records.insert_record(connection, record)
 
 
 def get(plane: ControlPlane, caller: Caller, response_id: str, *, param: str = "response_id") -> Record:
@@ -138,18 +147,6 @@ def delete(plane: ControlPlane, caller: Caller, response_id: str) -> None:
         audit.record(connection, caller, "responses.delete", response_id)
 
 
-def cancel(plane: ControlPlane, caller: Caller, response_id: str) -> Record:
-    """Cancel a response that is still being written; here each is whole before it is kept.
-
-    Raises:
-        Conflict: it is over.
-    """
-    found = get(plane, caller, response_id)
-    if found.status == "cancelled":
-        return found
-    raise Conflict(f"The response {response_id} is {found.status}; only background responses can be cancelled.")
-
-
 def forget_expired(plane: ControlPlane) -> None:
     """Forget responses whose time is over."""
     with plane.database.read() as connection:
@@ -169,3 +166,11 @@ def count_tokens(
     """Tokens of a conversation as the model would read it."""
     template = texts.template_of(chat.find(plane, caller, model).base)
     return len(template.encode_prompt(messages, tools))
+
+
+def _so_far(plane: ControlPlane, caller: Caller, previous: str) -> list[dict[str, Any]]:
+    found = get(plane, caller, previous, param="previous_response_id")
+    if found.status in UNFINISHED:
+        raise Conflict(f"The response {previous} is {found.status}; wait for its end, then go on from it.")
+    messages: list[dict[str, Any]] = found.body["messages"]
+    return messages

@@ -18,6 +18,14 @@ from finery.serving.protocol import GenerateRequest
 MAX_TEXT_CHARACTERS = 4_000_000
 
 
+_INFILL = (
+    ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"),
+    ("<fim_prefix>", "<fim_suffix>", "<fim_middle>"),
+    ("▁<PRE>", "▁<SUF>", "▁<MID>"),
+)
+"""What stands before a prefix, a suffix and the middle in the vocabularies of Qwen, StarCoder and CodeLlama."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tokenized:
     """Tokens, their spellings in the vocabulary, and what the model has room for."""
@@ -67,6 +75,28 @@ def detokenize(plane: ControlPlane, caller: Caller, name: str | None, tokens: Se
     template = template_of(_base(plane, caller, name))
     check_tokens(template, tokens, param="tokens")
     return template.decode(tokens)
+
+
+def infill(plane: ControlPlane, caller: Caller, name: str, prefix: str | Sequence[int], suffix: str) -> list[int]:
+    """Tokens that ask for what stands between two texts: prefix, suffix, then the middle (arXiv:2207.14255, PSM).
+
+    Raises:
+        InvalidRequest: the model has no tokens for that: it wasn't trained to.
+    """
+    tokenizer = template_of(_base(plane, caller, name)).tokenizer
+    for spelled in _INFILL:
+        marks = [found for mark in spelled if (found := tokenizer.token_to_id(mark)) is not None]
+        if len(marks) == len(spelled):
+            break
+    else:
+        raise InvalidRequest(
+            f"'{name}' was not trained to fill in the middle of a text: its vocabulary has no tokens for it. Leave "
+            "suffix out, or ask a model that was (Qwen2.5-Coder, StarCoder, CodeLlama).",
+            param="suffix",
+        )
+    before = tokenizer.encode(prefix, add_special_tokens=False).ids if isinstance(prefix, str) else list(prefix)
+    after = tokenizer.encode(suffix, add_special_tokens=False).ids
+    return [marks[0], *before, marks[1], *after, marks[2]]
 
 
 def count_prompt(plane: ControlPlane, caller: Caller, name: str, request: GenerateRequest) -> int:

@@ -33,7 +33,9 @@ TABLE = (
         differences="Text only: other parts are a 400. Function tools only. `functions` are read as `tools` and "
         "answered as `tool_calls`. A required call is one call. Messages of stored completions have their own roles.",
     ),
-    Support(path="/completions", differences="`suffix` is a 400; `best_of` up to 20."),
+    Support(
+        path="/completions", differences="`suffix` needs a model with tokens for it, else a 400; `best_of` up to 20."
+    ),
     Support(
         path="/embeddings",
         differences="The model's own hidden states, averaged; `dimensions` shortens them.",
@@ -44,9 +46,10 @@ TABLE = (
     ),
     Support(
         path="/responses",
-        differences="No `background`, no `conversation`, function tools only: a 400 each. A kept response streams its "
-        "end alone. `model` may be left out where the operator has set `FINERY_DEFAULT_MODEL`. A compaction's "
-        "`encrypted_content` names a summary that is kept here for 30 days.",
+        differences="No `conversation`, function tools only: a 400 each. A kept response streams its end alone; one "
+        "with `background` and `stream` is written while the stream is read. `model` may be left out where the "
+        "operator has set `FINERY_DEFAULT_MODEL`. A compaction's `encrypted_content` names a summary that is kept here "
+        "for 30 days.",
     ),
     Support(path="/batches", differences="Chat, completions, embeddings and responses; one batch at a time."),
     Support(
@@ -71,7 +74,7 @@ _HEAD = """# Differences from OpenAI's API
 
 Made from `src/finery/api/openai/compatibility.py`. Paths are under `/v1`. Fields that mean nothing on one's own machine
 are taken and passed over. A create that the SDK sends again, or that carries an `Idempotency-Key`, is made once; API
-keys are the exception, because their answers hold a secret. There are no rate limits, so no `x-ratelimit` headers.
+keys are the exception, because their answers hold a secret. Rate limits, and `x-ratelimit` headers, are deployments'.
 
 | Path | Differences |
 |---|---|

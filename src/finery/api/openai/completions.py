@@ -46,10 +46,6 @@ class CreateCompletion(Sampling):
 
     def check(self) -> None:
         """Refuse what can't be done."""
-        if self.suffix:
-            raise InvalidRequest(
-                "suffix asks to fill in the middle of a text, which these models can't. Leave it out.", param="suffix"
-            )
         prompts = self.prompts()
         if not 1 <= len(prompts) <= MAX_PROMPTS:
             raise InvalidRequest(
@@ -70,7 +66,8 @@ class CreateCompletion(Sampling):
             **({"prompt": prompt} if isinstance(prompt, str) else {"prompt_tokens": prompt}),
             max_tokens=16 if self.max_tokens is None else self.max_tokens,
             logprobs=0 if ranked and self.logprobs is None else self.logprobs,
-            echo=bool(self.echo),
+            # Between a prefix and a suffix the echo is ours: the model's own would hold the suffix, too.
+            echo=bool(self.echo and not self.suffix),
             **self.sampling(index),
         )
 
@@ -106,12 +103,14 @@ async def complete(plane: ControlPlane, caller: Caller, body: CreateCompletion) 
 
 async def _open_gate(plane: ControlPlane, caller: Caller, body: CreateCompletion) -> Gate:
     def words() -> list[str]:
-        return [
-            prompt if isinstance(prompt, str) else texts.detokenize(plane, caller, body.model, prompt)
-            for prompt in body.prompts()
-        ]
+        read = [_words(plane, caller, body.model, prompt) for prompt in body.prompts()]
+        return [*read, body.suffix] if body.suffix else read
 
     return await screening.open_gate(plane, caller, body.model, screening.texts(await run_in_threadpool(words)))
+
+
+def _words(plane: ControlPlane, caller: Caller, model: str, prompt: str | list[int]) -> str:
+    return prompt if isinstance(prompt, str) else texts.detokenize(plane, caller, model, prompt)
 
 
 class _Answer:
@@ -122,6 +121,8 @@ class _Answer:
         self._annotation: Annotation | None = None
         self._text: list[str] = []
         self._tokens: list[AnswerToken] = []
+        self._start = 0
+        """Characters before the first token."""
 
     def add(self, piece: Delta | Annotation | Finish) -> None:
         if isinstance(piece, Finish):
@@ -130,6 +131,8 @@ class _Answer:
         if isinstance(piece, Annotation):
             self._annotation = piece
             return
+        if not self._tokens and not piece.tokens:
+            self._start += len(piece.text)
         self._text.append(piece.text)
         self._tokens += piece.tokens
 
@@ -144,7 +147,7 @@ class _Answer:
         return {
             "index": index,
             "text": "".join(self._text),
-            "logprobs": None if logprobs is None else completion_logprobs(self._tokens, start=0),
+            "logprobs": None if logprobs is None else completion_logprobs(self._tokens, start=self._start),
             "finish_reason": self.finish.reason,
             **annotations.of_choice(self._annotation),
         }
@@ -153,12 +156,27 @@ class _Answer:
 async def _pieces(
     gate: Gate, body: CreateCompletion, tries: int
 ) -> AsyncGenerator[tuple[int, Delta | Annotation | Finish], None]:
-    prompts = body.prompts()
     chat.check_size(gate.plane, tries, body.max_tokens)
-    streams = [
-        gated.generate(gate, body.model, body.request(prompt, index)) for prompt in prompts for index in range(tries)
-    ]
+    streams = []
+    for prompt in body.prompts():
+        asked, echo = prompt, ""
+        if body.suffix:
+            asked = await run_in_threadpool(texts.infill, gate.plane, gate.caller, body.model, prompt, body.suffix)
+            echo = await run_in_threadpool(_words, gate.plane, gate.caller, body.model, prompt) if body.echo else ""
+        for index in range(tries):
+            streams.append(_after(echo, gated.generate(gate, body.model, body.request(asked, index))))
     async with aclosing(chat.side_by_side(streams)) as pieces:
+        async for piece in pieces:
+            yield piece
+
+
+async def _after(
+    text: str, answer: AsyncGenerator[Delta | Annotation | Finish, None]
+) -> AsyncGenerator[Delta | Annotation | Finish, None]:
+    """An answer with a text before it."""
+    async with aclosing(answer) as pieces:
+        if text:
+            yield Delta(text=text)
         async for piece in pieces:
             yield piece
 

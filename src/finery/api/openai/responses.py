@@ -1,5 +1,6 @@
 """/v1/responses, plain and as a stream of numbered events."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from typing import Annotated, Any
@@ -13,7 +14,7 @@ from finery.api.access import AsksModels, ReadsData
 from finery.api.context import Plane, paging
 from finery.api.openai import annotations, sse, wire
 from finery.api.openai.responses_body import INCOMPLETE, CreateResponse, finished, usage
-from finery.control import chat, compaction, gated, responses, screening
+from finery.control import backgrounds, chat, compaction, gated, responses, screening
 from finery.control.chat import Part
 from finery.control.gated import Annotation
 from finery.control.plane import ControlPlane, now
@@ -27,6 +28,9 @@ router = APIRouter(prefix="/responses", tags=["responses"])
 ItemsCursor = Annotated[Cursor, Depends(paging(default=20, most=100))]
 
 Event = dict[str, Any]
+
+_LOOK_SECONDS = 0.2
+"""Between two looks at a response that is written in the background."""
 
 
 class CountTokens(BaseModel):
@@ -56,6 +60,8 @@ async def create(plane: Plane, caller: AsksModels, body: CreateResponse) -> Resp
     if body.stream:
         await run_in_threadpool(chat.find, plane, caller, responses.model_of(plane, body.model))
         return await sse.respond(_as_sse(_events(plane, caller, body)))
+    if body.background:
+        return JSONResponse(await run_in_threadpool(_begin, plane, caller, body))
     return JSONResponse(await complete(plane, caller, body), headers={"cache-control": "no-store"})
 
 
@@ -101,17 +107,22 @@ async def compact(plane: Plane, caller: AsksModels, body: CompactResponse) -> di
 async def retrieve(
     plane: Plane, caller: ReadsData, response_id: str, stream: bool = False, starting_after: int = -1
 ) -> Response:
-    """A kept response; as a stream it is its end alone."""
+    """A kept response; as a stream it is its end alone, once that has come."""
     record = await run_in_threadpool(responses.get, plane, caller, response_id)
-    response = record.body["response"]
     if not stream:
-        return JSONResponse(response)
-    kind = "response.incomplete" if record.status == "incomplete" else "response.completed"
+        return JSONResponse(record.body["response"])
 
     async def events() -> AsyncGenerator[Event, None]:
-        for number, name in enumerate(("response.created", kind)):
-            if number > starting_after:
-                yield {"type": name, "sequence_number": number, "response": response}
+        found = record
+        if starting_after < 0:
+            yield {"type": "response.created", "sequence_number": 0, "response": found.body["response"]}
+        while found.status in responses.UNFINISHED:
+            await asyncio.sleep(_LOOK_SECONDS)
+            found = await run_in_threadpool(responses.get, plane, caller, response_id)
+        if starting_after < 1:
+            # The stream has no event for a cancel: for its reader it is an end like another.
+            kind = found.status if found.status in ("incomplete", "failed") else "completed"
+            yield {"type": f"response.{kind}", "sequence_number": 1, "response": found.body["response"]}
 
     return await sse.respond(_as_sse(events()))
 
@@ -126,7 +137,7 @@ def delete(plane: Plane, caller: AsksModels, response_id: str) -> dict[str, Any]
 @router.post("/{response_id}/cancel")
 def cancel(plane: Plane, caller: AsksModels, response_id: str) -> dict[str, Any]:
     """Cancel a response that is being written in the background."""
-    answer: dict[str, Any] = responses.cancel(plane, caller, response_id).body["response"]
+    answer: dict[str, Any] = backgrounds.cancel(plane, caller, response_id).body["response"]
     return answer
 
 
@@ -134,6 +145,18 @@ def cancel(plane: Plane, caller: AsksModels, response_id: str) -> dict[str, Any]
 def list_input_items(plane: Plane, caller: ReadsData, response_id: str, cursor: ItemsCursor) -> dict[str, Any]:
     """What a response was asked."""
     return wire.listed(responses.get(plane, caller, response_id).body["items"], cursor)
+
+
+def _begin(plane: ControlPlane, caller: Caller, body: CreateResponse) -> dict[str, Any]:
+    """Take a background response in, refusing now what would be refused later."""
+    body.check()
+    body.plan()
+    model = responses.model_of(plane, body.model)
+    chat.find(plane, caller, model)
+    items = responses.as_items(body.input)
+    messages = responses.conversation(plane, caller, items, body.previous_response_id)
+    asked = body.model_dump(exclude_unset=True)
+    return backgrounds.begin(plane, caller, body.response(model), items, messages, asked)
 
 
 async def _events(plane: ControlPlane, caller: Caller, body: CreateResponse) -> AsyncGenerator[Event, None]:

@@ -41,8 +41,10 @@ class CreateResponse(BaseModel):
 
     def check(self) -> None:
         """Refuse what would silently be something else."""
-        if self.background:
-            raise InvalidRequest("background responses aren't offered here; leave background out.", param="background")
+        if self.background and self.store is False:
+            raise InvalidRequest(
+                "A background response is kept, or nobody could read it; leave store out.", param="store"
+            )
         if self.conversation:
             raise InvalidRequest(
                 "conversation isn't offered here; go on from a response with previous_response_id.",
@@ -80,7 +82,7 @@ class CreateResponse(BaseModel):
             "object": "response",
             "created_at": now(),
             "status": "in_progress",
-            "background": False,
+            "background": bool(self.background),
             "error": None,
             "incomplete_details": None,
             "instructions": self.instructions,
