@@ -69,6 +69,16 @@ def test_a_blocked_prompt_is_azures_400(client: openai.OpenAI, messages: list[An
     assert set(results) >= {"hate", "sexual", "violence", "self_harm", "jailbreak"}
 
 
+def test_a_summary_and_a_suffix_are_prompts_too(client: openai.OpenAI) -> None:
+    for ask in (
+        lambda: client.responses.compact(model=MODEL, input=HARM),
+        lambda: client.completions.create(model=MODEL, prompt="hello", suffix=HARM[0]["content"], max_tokens=1),
+    ):
+        with pytest.raises(openai.BadRequestError) as refused:
+            ask()
+        assert refused.value.code == "content_filter"
+
+
 def test_azures_paths_say_it_in_azures_words(http: httpx.Client) -> None:
     where = f"/openai/deployments/{MODEL}/chat/completions"
     refused = http.post(where, params={"api-version": "2024-10-21"}, json={"messages": HARM})

@@ -5,10 +5,11 @@ knows no wire format.
 """
 
 from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
-from finery.control import chat
+from finery.control import gated, screening
 from finery.control.plane import ControlPlane, now
 from finery.core.access import Caller
 from finery.core.errors import InvalidRequest
@@ -38,17 +39,19 @@ class Compaction:
 
 
 async def compact(plane: ControlPlane, caller: Caller, model: str, messages: Sequence[dict[str, Any]]) -> Compaction:
-    """Let a model sum up a conversation. Raises as `chat.generate`."""
+    """Let a model sum up a conversation. Raises as `chat.generate`, and as the content filter does."""
     asked = GenerateRequest(
         messages=[*messages, {"role": "user", "content": REQUEST}], max_tokens=MAX_SUMMARY_TOKENS, temperature=0.0
     )
     text = ""
     finish: Finish | None = None
-    async for piece in chat.generate(plane, caller, model, asked):
-        if isinstance(piece, Delta):
-            text += piece.text
-        else:
-            finish = piece
+    gate = await screening.open_gate(plane, caller, model, screening.said(asked.messages or []))
+    async with aclosing(gated.generate(gate, model, asked)) as pieces:
+        async for piece in pieces:
+            if isinstance(piece, Delta):
+                text += piece.text
+            elif isinstance(piece, Finish):
+                finish = piece
     assert finish is not None
     record = Record(
         id=new_id("cmp_"),
