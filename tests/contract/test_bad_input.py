@@ -138,12 +138,12 @@ def test_an_empty_file_and_an_unknown_purpose_are_refused(client: openai.OpenAI)
 def test_no_route_but_the_pinned_ones_answers_without_a_key(server: Server, key: str) -> None:
     from finery.api.access import PUBLIC
 
-    paths = httpx.get(f"{server.url}/openapi.json").json()["paths"]
-    assert len(paths) > 20
-    for path, methods in paths.items():
-        for method in methods:
-            headers = {"authorization": f"Bearer {key}"} if key else {}
-            answer = httpx.request(method, server.url + path.replace("{", "x").replace("}", "x"), headers=headers)
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    with httpx.Client(base_url=server.url, headers=headers) as stranger:
+        paths = stranger.get("/openapi.json").json()["paths"]
+        assert len(paths) > 20
+        for method, path in [(method, path) for path, methods in paths.items() for method in methods]:
+            answer = stranger.request(method, path.replace("{", "x").replace("}", "x"))
             if path in PUBLIC:
                 assert answer.status_code == 200
                 continue

@@ -162,7 +162,7 @@ def build(plane: ControlPlane, *, lifespan: Callable[[FastAPI], Any] | None = No
     if open_doors := access.undecided(app):
         raise RuntimeError(f"These routes need no permission and aren't public: {', '.join(open_doors)}")
     errors.install(app, azure_errors.dialect_of)
-    errors.document(app)
+    errors.document(app, errors.ErrorEnvelope, azure_errors.ResourceErrorEnvelope)
     app.add_middleware(HangUp)
     app.add_middleware(RequestId)
     return app

@@ -42,6 +42,7 @@ gated        the gate behind a model: completions, piece by piece
 embeddings   texts as vectors
 responses    conversations in items, kept
 compaction   a long conversation in a few sentences
+backgrounds  responses that nobody waits for
 batches      a file of requests in, files of answers out
 trackers     a job's figures for an experiment tracker
 evals        OpenAI's evals, their runs and items

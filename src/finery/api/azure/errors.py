@@ -26,7 +26,7 @@ class ResourceErrorEnvelope(BaseModel):
     error: ResourceError
 
 
-DOCUMENTED: dict[int | str, dict[str, Any]] = {status: {"model": ResourceErrorEnvelope} for status in errors.DOCUMENTED}
+DOCUMENTED = errors.documented(ResourceErrorEnvelope)
 """Answers that any of its routes may give."""
 
 _BY_CODE = {
