@@ -74,6 +74,46 @@ def test_accounts_models_skus_and_usages(tls_server: Server, client: Any) -> Non
     assert client.accounts.list_skus(GROUP, ACCOUNT).value
 
 
+def test_content_filter_policies_are_made_bound_and_deleted(tls_server: Server, client: Any) -> None:
+    built_in = {found.name: found for found in client.rai_policies.list(GROUP, ACCOUNT)}
+    assert built_in["default"].properties.type == "SystemManaged"
+    wanted = {
+        "properties": {
+            "mode": "Asynchronous_filter",
+            "basePolicyName": "Microsoft.DefaultV2",
+            "contentFilters": [
+                {
+                    "name": "Selfharm",
+                    "source": "Completion",
+                    "severityThreshold": "Low",
+                    "blocking": True,
+                    "enabled": True,
+                }
+            ],
+        }
+    }
+    made = client.rai_policies.create_or_update(GROUP, ACCOUNT, "gentle", wanted)
+    assert (made.properties.type, made.properties.mode) == ("UserManaged", "Asynchronous_filter")
+    asked, *_ = made.properties.content_filters
+    assert (asked.name, asked.source, asked.severity_threshold) == ("Selfharm", "Completion", "Low")
+    # What it leaves out is as in its base: nothing is switched off by silence.
+    assert len(made.properties.content_filters) == len(built_in["default"].properties.content_filters)
+    deployed = body("tiny-phi3")
+    deployed["properties"]["raiPolicyName"] = "gentle"
+    client.deployments.begin_create_or_update(GROUP, ACCOUNT, "filtered", deployed).result()
+    assert client.deployments.get(GROUP, ACCOUNT, "filtered").properties.rai_policy_name == "gentle"
+    with pytest.raises(HttpResponseError) as refused:
+        client.rai_policies.begin_delete(GROUP, ACCOUNT, "gentle").result()
+    assert "filtered" in refused.value.message
+    client.deployments.begin_delete(GROUP, ACCOUNT, "filtered").result()
+    client.rai_policies.begin_delete(GROUP, ACCOUNT, "gentle").result()
+    with pytest.raises(ResourceNotFoundError):
+        client.rai_policies.get(GROUP, ACCOUNT, "gentle")
+    wanted["properties"]["basePolicyName"] = "none"
+    with pytest.raises(HttpResponseError, match="none"):
+        client.rai_policies.create_or_update(GROUP, ACCOUNT, "gentle", wanted)
+
+
 def test_what_cant_be_is_refused_in_azures_words(tls_server: Server, client: Any) -> None:
     def make(name: str, wanted: dict[str, Any], account: str = ACCOUNT) -> Any:
         with pytest.raises(HttpResponseError) as refused:

@@ -37,8 +37,10 @@ def list_all(plane: ControlPlane, caller: Caller) -> list[Policy]:
 def put(plane: ControlPlane, caller: Caller, policy: Policy) -> Policy:
     """Make or replace a policy; deployments under it are filtered by the new one from their next request on.
 
+    Filters that it doesn't name are those of its base policy, the default one where none is named.
+
     Raises:
-        InvalidRequest: a filter or threshold that isn't one, or a blocklist that isn't there.
+        InvalidRequest: a filter or threshold that isn't one, or a base policy or a blocklist that isn't there.
         Conflict: the name of a built-in policy.
     """
     check_name(policy.name, what="a content filter policy")
@@ -46,7 +48,7 @@ def put(plane: ControlPlane, caller: Caller, policy: Policy) -> Policy:
         raise Conflict(
             f"'{policy.name}' is built in and can't be changed. Give your policy another name.", param="name"
         )
-    policies.check(policy)
+    policy = policies.check(policy).over(_base(plane, caller, policy))
     moment = now()
     with plane.database.write() as connection:
         for use in policy.blocklists:
@@ -119,6 +121,15 @@ def of_name(plane: ControlPlane, caller: Caller, name: str) -> Policy:
         deployment = deployments.get(connection, caller.project.id, name)
     chosen = deployment.policy if deployment else None
     return (_find(plane, caller, chosen) or DEFAULT) if chosen else DEFAULT
+
+
+def _base(plane: ControlPlane, caller: Caller, policy: Policy) -> Policy:
+    if policy.base_policy is None:
+        return DEFAULT
+    try:
+        return get(plane, caller, policy.base_policy)
+    except NotFound as error:
+        raise InvalidRequest(error.message, param="base_policy") from None
 
 
 def _find(plane: ControlPlane, caller: Caller, name: str) -> Policy | None:

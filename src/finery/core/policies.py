@@ -85,6 +85,12 @@ class Policy:
         found = (f for f in self.content_filters if f.name == name and f.source == source and f.enabled)
         return next(found, None)
 
+    def over(self, base: "Policy") -> "Policy":
+        """This policy, with the filters of another where it names none."""
+        named = {(one.name, one.source) for one in self.content_filters}
+        rest = (one for one in base.content_filters if (one.name, one.source) not in named)
+        return dataclasses.replace(self, content_filters=(*self.content_filters, *rest))
+
     def looks_at(self, source: Source) -> bool:
         """Whether anything is looked for in a direction."""
         lists = any(use.source == source for use in self.blocklists)

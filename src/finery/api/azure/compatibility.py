@@ -51,6 +51,11 @@ TABLE = (
         differences="All skus are the same: one's own machines. Deleting is done when it is answered.",
     ),
     Support(
+        path=arm.ACCOUNT + "/raiPolicies",
+        client="azure-mgmt-cognitiveservices",
+        differences="Filters that a policy leaves out are those of its base policy. No custom topics.",
+    ),
+    Support(
         path=arm.ACCOUNT,
         client="azure-mgmt-cognitiveservices",
         differences="The account is the hub of the key's project. `listKeys` gives back the key that was sent: of "

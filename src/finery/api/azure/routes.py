@@ -15,6 +15,7 @@ from finery.api.azure import (
     ml_workspaces,
     project_datasets,
     projects,
+    rai_policies,
 )
 
 _OWN = (
@@ -22,6 +23,7 @@ _OWN = (
     deployments,
     accounts,
     account_deployments,
+    rai_policies,
     projects,
     project_datasets,
     blobs,
