@@ -45,7 +45,8 @@ async def compact(plane: ControlPlane, caller: Caller, model: str, messages: Seq
     )
     text = ""
     finish: Finish | None = None
-    gate = await screening.open_gate(plane, caller, model, screening.said(asked.messages or []))
+    # What the caller says is looked at; our own request is not.
+    gate = await screening.open_gate(plane, caller, model, screening.said(messages))
     async with aclosing(gated.generate(gate, model, asked)) as pieces:
         async for piece in pieces:
             if isinstance(piece, Delta):
