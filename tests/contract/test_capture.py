@@ -87,12 +87,12 @@ def test_what_was_kept_becomes_a_version_that_a_job_takes(
 ) -> None:
     path = f"/finery/v1/deployments/{deployed}"
     http.put(f"{path}/capture", json={"redact": False}).raise_for_status()
-    for i in range(60):
+    for i in range(300):
         whole = [one for one in captured(http, deployed) if one["finish_reason"] == "stop" and one["answer"].strip()]
         # The same words with the same answer are one row, and a job wants ten.
         if len({json.dumps([one["messages"], one["answer"]]) for one in whole}) > 11:
             break
-        ask(client, deployed, f"the ticket about green number {i}", logit_bias={"2": 4})
+        ask(client, deployed, f"the ticket about green number {i}", logit_bias={"2": 5})
     http.delete(f"{path}/capture").raise_for_status()
     made = http.post(f"{path}/captured/dataset", json={"dataset": "live"}).raise_for_status().json()
     assert made["version"] == 1
