@@ -100,7 +100,9 @@ def document(app: FastAPI, *envelopes: type[BaseModel]) -> None:
             document = get_openapi(title=app.title, version=app.version, routes=app.routes)
             for operations in document["paths"].values():
                 for operation in operations.values():
-                    operation["responses"].pop("422", None)
+                    answers = operation["responses"]
+                    answers.pop("422", None)
+                    operation["responses"] = {str(status): DOCUMENTED[status] for status in DOCUMENTED} | answers
             for name in ("HTTPValidationError", "ValidationError"):
                 document["components"]["schemas"].pop(name, None)
             for envelope in envelopes:

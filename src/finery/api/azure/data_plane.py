@@ -61,11 +61,12 @@ def routers(nouns: Iterable[APIRouter]) -> list[APIRouter]:
 
 
 def _copy(route: APIRoute, surface: APIRouter) -> None:
-    methods = {*(route.methods or ()), *({"POST"} if route.path in _ALSO_POST else ())}
+    path = route.path.removeprefix("/v1")
+    methods = {*(route.methods or ()), *({"POST"} if path in _ALSO_POST else ())}
     for method in sorted(methods):
-        created = (method, route.path) in CREATED
+        created = (method, path) in CREATED
         surface.add_api_route(
-            route.path,
+            path,
             route.endpoint,
             methods=[method],
             status_code=201 if created else route.status_code,
@@ -74,5 +75,5 @@ def _copy(route: APIRoute, surface: APIRouter) -> None:
             dependencies=route.dependencies,
             # The OpenAPI document tells of each once, under /v1.
             include_in_schema=False,
-            route_class_override=AnnotatedRoute if created or route.path.startswith(_ANNOTATED) else None,
+            route_class_override=AnnotatedRoute if created or path.startswith(_ANNOTATED) else None,
         )

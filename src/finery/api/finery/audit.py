@@ -10,7 +10,7 @@ from finery.api.context import Plane
 from finery.control import audit
 from finery.core.audit import AuditEntry
 
-router = APIRouter(prefix="/audit", tags=["audit"])
+router = APIRouter(prefix="/finery/v1/audit", tags=["audit"])
 
 
 @router.get("")

@@ -14,7 +14,7 @@ from finery.core.capture import CapturePolicy
 from finery.core.records import Record
 from finery.storage.pages import Cursor
 
-router = APIRouter(prefix="/deployments/{name}", tags=["monitoring"])
+router = APIRouter(prefix="/finery/v1/deployments/{name}", tags=["monitoring"])
 
 CapturedCursor = Annotated[Cursor, Depends(paging(default=20, most=100))]
 

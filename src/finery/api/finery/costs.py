@@ -26,7 +26,7 @@ from finery.core.costs import (
     parse_amount,
 )
 
-router = APIRouter(tags=["costs"])
+router = APIRouter(prefix="/finery/v1", tags=["costs"])
 
 
 class SetPrice(BaseModel):

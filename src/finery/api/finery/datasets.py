@@ -10,7 +10,7 @@ from finery.api.context import Plane
 from finery.control import datasets
 from finery.core.datasets import Dataset, DatasetVersion
 
-router = APIRouter(prefix="/datasets", tags=["datasets"])
+router = APIRouter(prefix="/finery/v1/datasets", tags=["datasets"])
 
 
 class AddVersion(BaseModel):

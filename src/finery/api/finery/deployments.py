@@ -11,7 +11,7 @@ from finery.control import deployments, replays
 from finery.control.plane import ControlPlane
 from finery.core.deployments import MAX_CAPACITY, MAX_IDLE_SECONDS, MAX_REPLICAS, Deployment, SkuName
 
-router = APIRouter(prefix="/deployments", tags=["deployments"])
+router = APIRouter(prefix="/finery/v1/deployments", tags=["deployments"])
 
 Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
 

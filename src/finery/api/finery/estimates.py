@@ -10,7 +10,7 @@ from finery.api.access import ReadsData
 from finery.api.context import Plane
 from finery.control import estimates
 
-router = APIRouter(prefix="/estimates", tags=["estimates"])
+router = APIRouter(prefix="/finery/v1/estimates", tags=["estimates"])
 
 
 class EstimateJob(BaseModel):

@@ -14,7 +14,7 @@ from finery.core.records import Record
 from finery.evaluation import report
 from finery.storage.pages import Cursor
 
-router = APIRouter(prefix="/evaluations", tags=["evaluations"])
+router = APIRouter(prefix="/finery/v1/evaluations", tags=["evaluations"])
 
 EvaluationsCursor = Annotated[Cursor, Depends(paging(default=20, most=100))]
 Form = Annotated[Literal["json", "html", "markdown"], Query(alias="format")]

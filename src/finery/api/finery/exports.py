@@ -13,7 +13,7 @@ from finery.control import exports, replays
 from finery.core.records import Record
 from finery.storage.pages import Cursor
 
-router = APIRouter(prefix="/exports", tags=["exports"])
+router = APIRouter(prefix="/finery/v1/exports", tags=["exports"])
 
 ExportCursor = Annotated[Cursor, Depends(paging(default=20, most=100))]
 

@@ -10,7 +10,7 @@ from finery.api.context import Plane
 from finery.api.openai import wire
 from finery.control import datasets, files
 
-router = APIRouter(prefix="/files", tags=["files"])
+router = APIRouter(prefix="/finery/v1/files", tags=["files"])
 
 
 class CleanFile(BaseModel):

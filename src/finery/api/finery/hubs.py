@@ -10,7 +10,7 @@ from finery.api.context import Metadata, Plane
 from finery.control import tenancy
 from finery.core.tenancy import DEFAULT_LOCATION, DEFAULT_RESOURCE_GROUP, Hub, HubConnection
 
-router = APIRouter(prefix="/hubs", tags=["hubs"])
+router = APIRouter(prefix="/finery/v1/hubs", tags=["hubs"])
 
 
 class CreateHub(BaseModel):

@@ -11,7 +11,7 @@ from finery.control import access
 from finery.core.access import Key, Level, check_role
 from finery.core.roles import Permission
 
-router = APIRouter(prefix="/keys", tags=["keys"])
+router = APIRouter(prefix="/finery/v1/keys", tags=["keys"])
 
 
 class CreateKey(BaseModel):

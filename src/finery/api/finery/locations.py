@@ -10,7 +10,7 @@ from finery.api.context import Plane
 from finery.control import locations
 from finery.core.tenancy import Location
 
-router = APIRouter(prefix="/locations", tags=["locations"])
+router = APIRouter(prefix="/finery/v1/locations", tags=["locations"])
 
 
 class OfferModels(BaseModel):

@@ -10,7 +10,7 @@ from finery.api.context import Plane
 from finery.control import catalog
 from finery.control.catalog import Offer
 
-router = APIRouter(prefix="/models", tags=["models"])
+router = APIRouter(prefix="/finery/v1/models", tags=["models"])
 
 
 @router.get("")

@@ -9,7 +9,7 @@ from finery.api.access import ReadsMonitoring
 from finery.api.context import Plane
 from finery.control import drift, metrics
 
-router = APIRouter(tags=["monitoring"])
+router = APIRouter(prefix="/finery/v1", tags=["monitoring"])
 
 
 @router.get("/usage")

@@ -10,7 +10,7 @@ from finery.api.context import Plane
 from finery.control import policies
 from finery.core.policies import BlocklistUse, ContentFilter, Mode, OnFilterError, Policy, Source
 
-router = APIRouter(prefix="/policies", tags=["policies"])
+router = APIRouter(prefix="/finery/v1/policies", tags=["policies"])
 
 
 class FilterBody(BaseModel):

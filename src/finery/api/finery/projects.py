@@ -10,7 +10,7 @@ from finery.api.context import Plane
 from finery.control import tenancy
 from finery.core.access import Caller, Project
 
-router = APIRouter(prefix="/projects", tags=["projects"])
+router = APIRouter(prefix="/finery/v1/projects", tags=["projects"])
 
 
 class CreateProject(BaseModel):

@@ -13,7 +13,7 @@ from finery.control.promotion_rules import Rule
 from finery.core.records import Record
 from finery.storage.pages import Cursor
 
-router = APIRouter(prefix="/deployments/{name}", tags=["promotions"])
+router = APIRouter(prefix="/finery/v1/deployments/{name}", tags=["promotions"])
 
 PromotionsCursor = Annotated[Cursor, Depends(paging(default=20, most=100))]
 

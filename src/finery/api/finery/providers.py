@@ -9,7 +9,7 @@ from finery.api.context import Plane
 from finery.control import providers
 from finery.control.providers import Registration
 
-router = APIRouter(prefix="/providers", tags=["providers"])
+router = APIRouter(prefix="/finery/v1/providers", tags=["providers"])
 
 
 @router.get("")

@@ -10,7 +10,7 @@ from finery.api.context import Plane
 from finery.control import quotas
 from finery.core.quotas import Quota
 
-router = APIRouter(prefix="/quotas", tags=["quotas"])
+router = APIRouter(prefix="/finery/v1/quotas", tags=["quotas"])
 
 
 class SetQuota(BaseModel):

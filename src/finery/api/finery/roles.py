@@ -11,7 +11,7 @@ from finery.control import roles, tenancy
 from finery.core.access import Principal, PrincipalKind, RoleAssignment, check_role
 from finery.core.roles import Role, permissions_of
 
-router = APIRouter(prefix="/roles", tags=["roles"])
+router = APIRouter(prefix="/finery/v1/roles", tags=["roles"])
 
 
 class CreatePrincipal(BaseModel):

@@ -9,7 +9,7 @@ from finery.api.access import ReadsSafety, WritesSafety
 from finery.api.context import Plane
 from finery.control import model_gate
 
-router = APIRouter(prefix="/safety_evaluations", tags=["safety evaluations"])
+router = APIRouter(prefix="/finery/v1/safety_evaluations", tags=["safety evaluations"])
 
 
 class Override(BaseModel):

@@ -8,7 +8,7 @@ from finery.api.access import ReadsProjects
 from finery.api.context import Plane
 from finery.control import tenancy
 
-router = APIRouter(prefix="/subscriptions", tags=["subscriptions"])
+router = APIRouter(prefix="/finery/v1/subscriptions", tags=["subscriptions"])
 
 
 @router.get("")

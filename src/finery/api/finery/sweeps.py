@@ -16,7 +16,7 @@ from finery.core.hyperparameters import KNOBS
 from finery.core.records import Record
 from finery.storage.pages import Cursor
 
-router = APIRouter(prefix="/sweeps", tags=["sweeps"])
+router = APIRouter(prefix="/finery/v1/sweeps", tags=["sweeps"])
 
 SweepsCursor = Annotated[Cursor, Depends(paging(default=20, most=100))]
 

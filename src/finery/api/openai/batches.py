@@ -21,7 +21,7 @@ from finery.core.errors import FineryError
 from finery.core.records import Record
 from finery.storage.pages import Cursor
 
-router = APIRouter(prefix="/batches", tags=["batches"])
+router = APIRouter(prefix="/v1/batches", tags=["batches"])
 
 BatchesCursor = Annotated[Cursor, Depends(paging(default=20, most=100))]
 

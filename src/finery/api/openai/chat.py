@@ -26,7 +26,7 @@ from finery.core.records import Record
 from finery.serving.protocol import AnswerToken, Finish
 from finery.storage.pages import Cursor
 
-router = APIRouter(prefix="/chat/completions", tags=["chat"])
+router = APIRouter(prefix="/v1/chat/completions", tags=["chat"])
 
 StoredCursor = Annotated[Cursor, Depends(paging(default=20, most=100, order="asc"))]
 

@@ -23,7 +23,7 @@ from finery.core.access import Caller
 from finery.core.errors import InvalidRequest
 from finery.serving.protocol import AnswerToken, Delta, Finish, GenerateRequest
 
-router = APIRouter(prefix="/completions", tags=["completions"])
+router = APIRouter(prefix="/v1/completions", tags=["completions"])
 
 MAX_PROMPTS = 2048
 

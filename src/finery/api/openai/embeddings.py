@@ -14,7 +14,7 @@ from finery.control import embeddings
 from finery.control.plane import ControlPlane
 from finery.core.access import Caller
 
-router = APIRouter(prefix="/embeddings", tags=["embeddings"])
+router = APIRouter(prefix="/v1/embeddings", tags=["embeddings"])
 
 
 class CreateEmbeddings(BaseModel):

@@ -12,7 +12,7 @@ from finery.control import evals, replays
 from finery.core.records import Record
 from finery.storage.pages import Cursor
 
-router = APIRouter(prefix="/evals", tags=["evals"])
+router = APIRouter(prefix="/v1/evals", tags=["evals"])
 
 EvalsCursor = Annotated[Cursor, Depends(paging(default=20, most=100, order="asc"))]
 

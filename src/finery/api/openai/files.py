@@ -14,7 +14,7 @@ from finery.api.openai import wire
 from finery.control import files, replays
 from finery.storage.pages import Cursor
 
-router = APIRouter(prefix="/files", tags=["files"])
+router = APIRouter(prefix="/v1/files", tags=["files"])
 
 FilesCursor = Annotated[Cursor, Depends(paging(default=10000, most=10000))]
 

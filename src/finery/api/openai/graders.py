@@ -15,7 +15,7 @@ from finery.control.grading import Grader
 from finery.evaluation import graders
 from finery.evaluation.graders import ERRORS, Grade
 
-router = APIRouter(prefix="/fine_tuning/alpha/graders", tags=["graders"])
+router = APIRouter(prefix="/v1/fine_tuning/alpha/graders", tags=["graders"])
 
 
 class ValidateGrader(BaseModel):

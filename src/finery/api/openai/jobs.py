@@ -13,7 +13,7 @@ from finery.core.errors import InvalidRequest
 from finery.core.hyperparameters import EXTRAS, HYPERPARAMETERS
 from finery.storage.pages import Cursor
 
-router = APIRouter(prefix="/fine_tuning/jobs", tags=["fine-tuning"])
+router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"])
 
 JobsCursor = Annotated[Cursor, Depends(paging(default=20, most=100))]
 EventsCursor = Annotated[Cursor, Depends(paging(default=20, most=1000))]

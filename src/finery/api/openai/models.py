@@ -9,7 +9,7 @@ from finery.api.context import Plane
 from finery.api.openai import wire
 from finery.control import models
 
-router = APIRouter(prefix="/models", tags=["models"])
+router = APIRouter(prefix="/v1/models", tags=["models"])
 
 
 @router.get("")

@@ -12,7 +12,7 @@ from finery.control import moderation
 from finery.control.moderation import Moderation
 from finery.core.errors import InvalidRequest
 
-router = APIRouter(prefix="/moderations", tags=["moderations"])
+router = APIRouter(prefix="/v1/moderations", tags=["moderations"])
 
 MAX_INPUTS = 512
 

@@ -12,7 +12,7 @@ from finery.control import permissions, replays
 from finery.core.records import Record
 from finery.storage.pages import Cursor
 
-router = APIRouter(prefix="/fine_tuning/checkpoints", tags=["fine-tuning"])
+router = APIRouter(prefix="/v1/fine_tuning/checkpoints", tags=["fine-tuning"])
 
 
 class CreatePermissions(BaseModel):

@@ -23,7 +23,7 @@ from finery.core.ids import new_id
 from finery.serving.protocol import Finish
 from finery.storage.pages import Cursor
 
-router = APIRouter(prefix="/responses", tags=["responses"])
+router = APIRouter(prefix="/v1/responses", tags=["responses"])
 
 ItemsCursor = Annotated[Cursor, Depends(paging(default=20, most=100))]
 

@@ -12,7 +12,7 @@ from finery.api.openai.files import chunks_of
 from finery.control import replays, uploads
 from finery.core.records import Record
 
-router = APIRouter(prefix="/uploads", tags=["uploads"])
+router = APIRouter(prefix="/v1/uploads", tags=["uploads"])
 
 
 class ExpiresAfter(BaseModel):

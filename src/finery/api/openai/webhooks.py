@@ -12,7 +12,7 @@ from finery.control import webhooks
 from finery.core.records import Record
 from finery.storage.pages import Cursor
 
-router = APIRouter(tags=["webhooks"])
+router = APIRouter(prefix="/v1", tags=["webhooks"])
 
 EndpointsCursor = Annotated[Cursor, Depends(paging(default=20, most=100))]
 

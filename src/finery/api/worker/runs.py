@@ -12,7 +12,7 @@ from finery.api.context import Plane
 from finery.control import runs
 from finery.core.errors import InvalidRequest
 
-router = APIRouter(tags=["worker"], dependencies=[Depends(RequireWorker())])
+router = APIRouter(prefix="/worker/v1", tags=["worker"], dependencies=[Depends(RequireWorker())])
 
 
 class _Body(BaseModel):
