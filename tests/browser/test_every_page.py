@@ -78,6 +78,9 @@ def stored(chromium: Any, server: Server) -> dict[str, str]:
         ]
         for payload in PAYLOADS:
             http.post("/finery/v1/keys", json={"name": payload})
+        for number, payload in enumerate(PAYLOADS):
+            person = {"name": f"person-{number}", "subject": payload}
+            http.post("/finery/v1/roles/principals", json=person).raise_for_status()
         bad = b'{"messages": [{"role": "<img src=x onerror=document.title=\'owned\'>", "content": "<script>"}]}'
         broken = http.post("/v1/files", data={"purpose": "fine-tune"}, files={"file": ("bad.jsonl", bad)}).json()
         job = http.post(
@@ -113,6 +116,11 @@ def addresses(stored: dict[str, str]) -> list[str]:
         "/monitoring",
         "/projects",
         "/access",
+        "/roles",
+        "/costs",
+        "/quotas",
+        "/audit",
+        "/doctor",
         "/nowhere",
         "/data/file-nothing",
     ]

@@ -22,6 +22,7 @@ from finery.api.finery import (
     costs,
     datasets,
     deployments,
+    doctor,
     estimates,
     evaluations,
     exports,
@@ -106,6 +107,7 @@ OWN_NOUNS = (
     audit,
     costs,
     quotas,
+    doctor,
     policies,
     safety_evaluations,
 )

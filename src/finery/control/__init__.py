@@ -10,6 +10,7 @@ roles        principals, and the roles they are given
 tenancy      subscription, hubs with connections, projects
 locations    pools of machines, and which models can be tuned there
 providers    what the subscription has registered
+doctor       what the machine lacks
 files        upload, check, read, delete
 datasets     data looked at with a model's eyes, cleaned, split, kept in versions
 jobs         submit, list, cancel, pause, resume

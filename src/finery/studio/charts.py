@@ -1,6 +1,7 @@
 """Curves, as ECharts wants them. Knows metrics by their names on the wire, and no page."""
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from finery.sdk.wire import Json
@@ -71,35 +72,20 @@ def tokens(visit: Visit, usage: list[Json]) -> dict[str, Any]:
         sums[0] += row["prompt_tokens"]
         sums[1] += row["completion_tokens"]
     moments = sorted(spans)
-    bars = (("Prompt tokens", "#2563eb"), ("Answer tokens", "#ea580c"))
-    return {
-        "animation": False,
-        "grid": {"left": 8, "right": 16, "top": 40, "bottom": 8, "containLabel": True},
-        "legend": {"top": 0, "left": 0, "textStyle": {"color": _GREY}},
-        "tooltip": {"trigger": "axis"},
-        "textStyle": {"fontFamily": "inherit"},
-        "xAxis": {
-            "type": "category",
-            "data": [time.strftime("%m-%d %H:%M", time.localtime(moment)) for moment in moments],
-            "axisLabel": {"color": _GREY},
-        },
-        "yAxis": {
-            "type": "value",
-            "axisLabel": {"color": _GREY},
-            "splitLine": {"lineStyle": {"color": _GREY, "opacity": 0.2}},
-        },
-        "series": [
-            {
-                "name": visit.t(name),
-                "type": "bar",
-                "stack": "tokens",
-                "barMaxWidth": 40,
-                "data": [spans[moment][place] for moment in moments],
-                "itemStyle": {"color": colour},
-            }
-            for place, (name, colour) in enumerate(bars)
-        ],
-    }
+    labels = [time.strftime("%m-%d %H:%M", time.localtime(moment)) for moment in moments]
+    names = ("Prompt tokens", "Answer tokens")
+    series = [(visit.t(name), [spans[moment][place] for moment in moments]) for place, name in enumerate(names)]
+    return _bars(labels, series, ("#2563eb", "#ea580c"))
+
+
+def costs(names: dict[str, str], rows: list[Json]) -> dict[str, Any]:
+    """Amounts by day, a colour a meter; `names` are what the meters are called."""
+    days = sorted({row["day"] for row in rows})
+    colours = ("#2563eb", "#0d9488", "#a16207", "#ea580c")
+    sums = {(meter, day): 0.0 for meter in names for day in days}
+    for row in rows:
+        sums[row["meter"], row["day"]] += row["amount"]
+    return _bars(days, [(names[meter], [sums[meter, day] for day in days]) for meter in names], colours)
 
 
 def loss_in_words(visit: Visit, metrics: list[Json]) -> str:
@@ -113,3 +99,30 @@ def loss_in_words(visit: Visit, metrics: list[Json]) -> str:
         first=f"{losses[0]:.3g}",
         last=f"{losses[-1]:.3g}",
     )
+
+
+def _bars(labels: list[str], series: Sequence[tuple[str, Sequence[float]]], colours: Sequence[str]) -> dict[str, Any]:
+    return {
+        "animation": False,
+        "grid": {"left": 8, "right": 16, "top": 40, "bottom": 8, "containLabel": True},
+        "legend": {"top": 0, "left": 0, "textStyle": {"color": _GREY}},
+        "tooltip": {"trigger": "axis"},
+        "textStyle": {"fontFamily": "inherit"},
+        "xAxis": {"type": "category", "data": labels, "axisLabel": {"color": _GREY}},
+        "yAxis": {
+            "type": "value",
+            "axisLabel": {"color": _GREY},
+            "splitLine": {"lineStyle": {"color": _GREY, "opacity": 0.2}},
+        },
+        "series": [
+            {
+                "name": name,
+                "type": "bar",
+                "stack": "all",
+                "barMaxWidth": 40,
+                "data": list(values),
+                "itemStyle": {"color": colour},
+            }
+            for (name, values), colour in zip(series, colours, strict=True)
+        ],
+    }

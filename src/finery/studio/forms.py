@@ -79,12 +79,18 @@ def upload_field(visit: Visit, label: str, on_file: Callable[[Json], Any], *, pu
         visit.tell(visit.t("This file is over 512 MB. Split it, or leave out rows."))
 
     field = ui.upload(
-        label=label,
         auto_upload=True,
         max_file_size=MAX_UPLOAD_BYTES,
         on_upload=visit.guard(take),
         on_rejected=reject,
     )
+    # Quasar's own head of it is a link in the role of a button, with a field inside that has no name: ours is a button.
+    with field.add_slot("list"), box("div", "upload__inside"):
+        pick = parts.button(label, None, icon="upload")
+        pick.on("click", js_handler=f"() => runMethod({field.id}, 'pickFiles', [])")
+        bar = ui.linear_progress(show_value=False).props(f'indeterminate aria-label="{visit.t("Uploading")}"')
+    bar.visible = False
+    field.on("start", lambda: bar.set_visibility(True)).on("finish", lambda: bar.set_visibility(False))
     return field.props("flat bordered accept=.jsonl,.json").classes("upload")
 
 

@@ -57,6 +57,11 @@ NAVIGATION = (
             ("folder_special", "Projects", "/projects"),
             ("shield", "Safety", "/safety"),
             ("vpn_key", "Access", "/access"),
+            ("group", "Users and roles", "/roles"),
+            ("payments", "Cost", "/costs"),
+            ("speed", "Quotas", "/quotas"),
+            ("history", "Audit", "/audit"),
+            ("health_and_safety", "Doctor", "/doctor"),
         ),
     ),
 )
@@ -167,6 +172,7 @@ def _page(visit: Visit, show: Page) -> Callable[..., Any]:
         except SessionEnded:
             visit.tell_session_ended()
         except FineryError as error:
+            parts.title(visit.t("This can't be shown"))
             with parts.callout("bad", error.message):
                 parts.button(visit.t("Try again"), ui.navigate.reload)
 

@@ -77,7 +77,7 @@ def link_button(text: str, path: str, *, icon: str = "", primary: bool = False) 
     return anchor
 
 
-def button(text: str, on_click: Callable[..., Any], *, icon: str = "", look: str = "") -> ui.button:
+def button(text: str, on_click: Callable[..., Any] | None, *, icon: str = "", look: str = "") -> ui.button:
     """A button; `look` is primary, danger or nothing."""
     made = ui.button(text, on_click=on_click, icon=icon or None, color=None).props("unelevated no-caps :ripple=false")
     return made.classes(f"button {f'button--{look}' if look else ''}")
@@ -177,6 +177,18 @@ def facts(pairs: Sequence[tuple[str, Cell]]) -> Element:
     return listed
 
 
+def meter(name: str, used: float, limit: float) -> Element:
+    """How much of a limit is used, as a bar; `name` tells those who can't see it what it is."""
+    share = used / limit if limit else 1.0
+    look = "bad" if share >= 1 else "busy" if share >= 0.8 else "good"
+    with box("div", f"meter meter--{look}", role="meter", aria_label=name) as bar:
+        bar.props.update(
+            {"aria-valuemin": "0", "aria-valuemax": "100", "aria-valuenow": f"{min(100, 100 * share):.0f}"}
+        )
+        box("span").style(f"width: {min(100, 100 * share):.1f}%")
+    return bar
+
+
 def code(visit: Visit, content: str, *, name: str) -> Element:
     """A program to copy."""
     with box("figure", "code") as figure:
@@ -217,6 +229,11 @@ def moment(visit: Visit, seconds: float | None) -> str:
     if ago < 86400:
         return visit.t("{n} h ago", n=int(ago // 3600))
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+
+
+def day(seconds: float) -> str:
+    """A date."""
+    return time.strftime("%Y-%m-%d", time.localtime(seconds))
 
 
 def clock(seconds: float) -> str:

@@ -3,10 +3,8 @@
 import json
 import os
 
-import pytest
 from typer.testing import CliRunner
 
-from finery.cli import doctor
 from finery.cli.app import app
 
 
@@ -52,34 +50,3 @@ def test_people_get_marks_and_ways_out(server, tmp_path):
     assert (
         lines[next(n for n, line in enumerate(lines) if line.startswith("✗ Models")) + 1].strip().startswith("finery")
     )
-
-
-def test_memory_is_the_containers_where_that_is_less(monkeypatch):
-    files = {"/proc/meminfo": "MemTotal:       16000000 kB\n", "/sys/fs/cgroup/memory.max": "1073741824\n"}
-    monkeypatch.setattr(doctor, "_read", lambda path: files.get(path, ""))
-    assert not doctor._memory().ok
-    assert doctor._memory().found == "1.1 GB"
-    files["/sys/fs/cgroup/memory.max"] = "max\n"
-    assert doctor._memory().ok
-
-
-@pytest.mark.parametrize(
-    ("flags", "words"),
-    [
-        ("flags\t\t: fpu avx512_bf16 amx_bf16\n", "yes (amx_bf16, avx512_bf16)"),
-        ("flags : fpu avx2\n", "fp32"),
-        ("", "unknown"),
-    ],
-)
-def test_bf16_is_read_from_the_processors_flags(monkeypatch, flags, words):
-    monkeypatch.setattr(doctor, "_read", lambda _path: flags)
-    assert words in doctor._bf16().found
-
-
-def test_a_missing_part_names_the_extra_to_install(monkeypatch):
-    monkeypatch.setattr(doctor, "_version", lambda package: None if package == "torch" else "1.0")
-    parts = {check.name: check for check in doctor._parts()}
-    assert parts["finery[server]"].ok
-    assert not parts["finery[training]"].ok
-    assert parts["finery[training]"].found == "missing: torch"
-    assert parts["finery[training]"].way_out == "pip install 'finery[training]'"

@@ -37,12 +37,14 @@ def test_every_text_is_translated() -> None:
 def test_texts_of_tables_are_translated() -> None:
     pytest.importorskip("nicegui")
     from finery.studio import frame, parts
-    from finery.studio.pages import catalog, fine_tune, monitoring
+    from finery.studio.pages import catalog, costs, doctor, fine_tune, monitoring, quotas, roles
 
     texts = {word for word, _ in parts.STATUS_WORDS.values()} | {*catalog.TASK_NAMES.values(), *fine_tune.STEPS}
     texts |= {group for group, _ in frame.NAVIGATION if group}
     texts |= {name for _, entries in frame.NAVIGATION for _, name, _ in entries}
     texts |= {KNOBS[name].help for name in fine_tune.ADVANCED} | set(monitoring.WINDOWS.values())
+    texts |= {*costs.METERS.values(), *costs.PERIODS.values(), *quotas.QUOTAS.values(), *roles.KINDS.values()}
+    texts |= {*doctor.NAMES, *doctor.STATES, *(word for word, _ in costs.STATES.values())}
     assert sorted(texts - TRANSLATIONS.keys()) == []
 
 

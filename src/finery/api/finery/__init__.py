@@ -1,3 +1,3 @@
 """Finery's own resources under /finery/v1: deployments, files beyond OpenAI's object, datasets; subscriptions,
 locations, providers, hubs, projects, roles, keys, the audit log,
-prices, costs, budgets and quotas."""
+prices, costs, budgets and quotas, the doctor."""

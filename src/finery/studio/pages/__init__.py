@@ -15,16 +15,24 @@ policies      content filters
 monitoring    traffic, latency, filter hits
 projects      projects, the wizard for a new one, resource providers
 access        keys
+roles         users, service principals, and who may what
+costs         what was spent, the budget, the prices
+quotas        how much the project may have at once
+audit         who changed what
+doctor        what the server's machine lacks
 """
 
 from collections.abc import Awaitable, Callable
 
 from finery.studio.pages import (
     access,
+    audit,
     catalog,
+    costs,
     data,
     deploy,
     deployments,
+    doctor,
     evaluations,
     fine_tune,
     home,
@@ -35,6 +43,8 @@ from finery.studio.pages import (
     playground,
     policies,
     projects,
+    quotas,
+    roles,
 )
 
 Page = Callable[..., Awaitable[None]]
@@ -62,5 +72,10 @@ PAGES: dict[str, Page] = {
     "/projects": projects.show,
     "/new-project": projects.show_new,
     "/access": access.show,
+    "/roles": roles.show,
+    "/costs": costs.show,
+    "/quotas": quotas.show,
+    "/audit": audit.show,
+    "/doctor": doctor.show,
 }
 """Addresses, with the names of what they hold."""

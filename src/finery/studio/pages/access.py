@@ -1,8 +1,13 @@
-"""Access: the keys of the project. A new key is shown once."""
+"""Access: the keys of the project: whom each speaks for and what it may. A new key is shown once."""
 
+import time
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Any
 
+from nicegui import ui
+
+from finery.core.roles import Role
 from finery.sdk.wire import Json
 from finery.studio import forms, parts
 from finery.studio.client import part
@@ -10,16 +15,18 @@ from finery.studio.parts import box
 from finery.studio.visit import Visit
 
 _DRAFT = "access"
+_DAY_SECONDS = 86400
 
 
 async def show(visit: Visit) -> None:
     """Every key, without its text; and a form for a new one."""
     visit.title(visit.t("Access"))
-    parts.title(visit.t("Access"), visit.t("Keys with which people and programs reach this project."))
+    with parts.heading(visit.t("Access"), visit.t("Keys with which people and programs reach this project.")):
+        parts.link_button(visit.t("Users and roles"), "/roles", icon="group")
+    people = await visit.api.find("/finery/v1/roles/principals")
     draft = visit.draft(_DRAFT)
     with parts.card(visit.t("New key")):
-        with box("div", "fields"):
-            name = forms.text_field(draft, "name", visit.t("Name"), hint=visit.t("Who or what will use it."))
+        name = _fields(visit, draft, people["data"] if people else [])
         made = box("div")
         with box("div", "actions actions--form"):
             create = parts.button(visit.t("Create key"), lambda: None, look="primary")
@@ -32,7 +39,7 @@ async def show(visit: Visit) -> None:
             _draw(visit, keys, load)
 
     async def act() -> None:
-        key = await visit.api.post("/finery/v1/keys", {"name": (draft.get("name") or "").strip()})
+        key = await visit.api.post("/finery/v1/keys", key_body(draft))
         visit.forget(_DRAFT)
         name.set_value("")
         made.clear()
@@ -44,10 +51,48 @@ async def show(visit: Visit) -> None:
     await load()
 
 
+def key_body(draft: dict[str, Any]) -> Json:
+    """What was typed, as the API takes it: a key speaks for somebody, or has a role of its own."""
+    principal = draft.get("principal") or None
+    days = draft.get("days")
+    return {
+        "name": (draft.get("name") or "").strip(),
+        "principal": principal,
+        "role": None if principal else draft.get("role"),
+        "expires_in": int(days * _DAY_SECONDS) if days else None,
+    }
+
+
+def _fields(visit: Visit, draft: dict[str, Any], people: list[Json]) -> ui.input:
+    with box("div", "fields"):
+        name = forms.text_field(draft, "name", visit.t("Name"), hint=visit.t("Who or what will use it."))
+        nobody = {"": visit.t("Nobody: it has a role of its own")}
+        known = nobody | {each["id"]: each["name"] for each in people}
+        whom = forms.choice_field(draft, "principal", visit.t("Speaks for"), known, default="")
+        roles = {role.value: role.value for role in Role}
+        role = forms.choice_field(
+            draft,
+            "role",
+            visit.t("Role"),
+            roles,
+            default=Role.AI_DEVELOPER.value,
+            hint=visit.t("In this project; never more than you may yourself."),
+        )
+        forms.number_field(
+            draft, "days", visit.t("Valid for, in days"), hint=visit.t("Empty: until it is revoked."), step=1
+        )
+    role.visible = not whom.value
+    whom.on_value_change(lambda: role.set_visibility(not whom.value))
+    return name
+
+
 def _draw(visit: Visit, keys: list[Json], load: Callable[[], Awaitable[None]]) -> None:
-    def revoke_button(key: Json) -> None:
+    def state(key: Json) -> None:
         if key["revoked_at"]:
             parts.chip(visit.t("Revoked"))
+            return
+        if key["expires_at"] and key["expires_at"] <= time.time():
+            parts.chip(visit.t("Expired"))
             return
 
         async def revoke() -> None:
@@ -64,9 +109,16 @@ def _draw(visit: Visit, keys: list[Json], load: Callable[[], Awaitable[None]]) -
 
     parts.table(
         visit.t("Keys"),
-        [visit.t("Name"), visit.t("Key"), visit.t("Created"), visit.t("State")],
+        [visit.t(name) for name in ("Name", "Key", "Role", "Created", "Expires", "State")],
         [
-            [key["name"], key["hint"], parts.moment(visit, key["created_at"]), partial(revoke_button, key)]
+            [
+                key["name"],
+                key["hint"],
+                key["role"] or visit.t("those of whom it speaks for"),
+                parts.moment(visit, key["created_at"]),
+                parts.day(key["expires_at"]) if key["expires_at"] else visit.t("never"),
+                partial(state, key),
+            ]
             for key in keys
         ],
     )
