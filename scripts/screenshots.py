@@ -18,14 +18,29 @@ MODEL = "smollm2-135m-instruct"
 ROWS = 120
 """Of the demo's tickets: enough to learn the queues' names, few enough to wait for."""
 
+MANAGED = ("new-project", "roles", "costs", "safety")
+"""Pages beside the walk."""
+SETTLE_MILLISECONDS = 500
+
 sys.path.insert(0, str(ROOT / "tests"))
 os.environ["FINERY_SHOTS"] = str(PICTURES)
 
 from playwright.sync_api import sync_playwright  # noqa: E402
 
 from browser.conftest import CHROMIUM, Person  # noqa: E402
-from browser.walk import walk  # noqa: E402
+from browser.walk import Plan, walk  # noqa: E402
 from servers import Server  # noqa: E402
+
+
+def prepare(server: Server) -> None:
+    """Prices, a budget and somebody with a role: what pages under *Manage* show."""
+    with server.http() as http:
+        prices = {"training": 2.5, "hosting": 0.8, "input": 0.1, "output": 0.4}
+        http.put("/finery/v1/prices/*", json=prices).raise_for_status()
+        http.put("/finery/v1/budget", json={"limit": 50}).raise_for_status()
+        http.post("/finery/v1/roles/principals", json={"name": "budi"}).raise_for_status()
+        role = {"principal": "budi", "role": "Azure AI Developer", "project": "default"}
+        http.post("/finery/v1/roles/assignments", json=role).raise_for_status()
 
 
 def main() -> None:
@@ -40,17 +55,23 @@ def main() -> None:
         try:
             person = Person(browser, server)
             person.patience = 1800
+            prepare(server)
             person.sign_in()
             person.shoot("home")
-            walk(
-                person,
-                data,
+            plan = Plan(
                 model=MODEL,
                 search="smollm2",
+                data=data,
+                learning_rate="1",
+                epochs=2,
                 question="Where is my parcel? It should have been here on Monday.",
                 expected="orders-shipping",
-                epochs=2,
             )
+            walk(person, plan)
+            for name in MANAGED:
+                person.open(f"/{name}")
+                person.page.wait_for_timeout(SETTLE_MILLISECONDS)
+                person.shoot(name)
         finally:
             browser.close()
             server.stop()

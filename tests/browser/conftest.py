@@ -14,7 +14,7 @@ CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
 )
 SHOTS = Path(os.environ.get("FINERY_SHOTS", "build/screenshots"))
-SECONDS = 120
+SECONDS = 60
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +39,7 @@ class Person:
         self.server = server
         self.patience = SECONDS
         """How long a job may take, in seconds."""
-        self.context = browser.new_context(viewport={"width": 1280, "height": 800}, locale="en-US", **options)
+        self.context = browser.new_context(viewport={"width": 1280, "height": 800}, **{"locale": "en-US", **options})
         self.context.set_default_timeout(SECONDS * 1000)
         self.page = self.context.new_page()
         self.complaints: list[str] = []

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from browser.conftest import Person
-from browser.walk import walk
+from browser.walk import Plan, walk
 
 pytestmark = [
     pytest.mark.timeout(900),
@@ -33,15 +33,16 @@ def tickets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_from_data_to_endpoint_and_back(person: Person, tickets: Path) -> None:
-    walk(
-        person,
-        tickets,
+    plan = Plan(
         model="tiny-phi3",
         search="phi",
+        data=tickets,
+        learning_rate="5",
+        epochs=4,
         question="the ticket is about red",
         expected="route",
-        epochs=4,
     )
+    walk(person, plan)
     assert not person.complaints
     foreign = [url for url in person.requests if not url.startswith((person.server.url, "data:", "blob:"))]
     assert not foreign, "nothing is asked of any other origin"

@@ -68,7 +68,7 @@ def test_a_person_is_given_a_role_and_a_key_that_may_no_more(person: Person, vis
     person.shoot("roles")
 
     page = person.open("/access")
-    page.get_by_label("Name", exact=True).fill("ada's laptop")
+    page.get_by_label("Name", exact=True).fill("ada-laptop")
     choose(page, "Speaks for", "ada")
     button(page, "Create key").click()
     page.get_by_text("it is shown only this once").wait_for()
@@ -96,7 +96,7 @@ def test_a_person_is_given_a_role_and_a_key_that_may_no_more(person: Person, vis
 
 def test_the_audit_log_says_who_did_what_and_that_nobody_changed_it(person: Person, server: Server) -> None:
     with server.http() as http:
-        http.post("/finery/v1/keys", json={"name": "for the log"}).raise_for_status()
+        http.post("/finery/v1/keys", json={"name": "for-the-log"}).raise_for_status()
     page = person.open("/audit")
     page.get_by_role("cell", name="keys.create").first.wait_for()
     button(page, "Check the chain").click()

@@ -65,7 +65,9 @@ def key_body(draft: dict[str, Any]) -> Json:
 
 def _fields(visit: Visit, draft: dict[str, Any], people: list[Json]) -> ui.input:
     with box("div", "fields"):
-        name = forms.text_field(draft, "name", visit.t("Name"), hint=visit.t("Who or what will use it."))
+        name = forms.text_field(
+            draft, "name", visit.t("Name"), hint=visit.t("Who or what will use it: letters, digits, dots and dashes.")
+        )
         nobody = {"": visit.t("Nobody: it has a role of its own")}
         known = nobody | {each["id"]: each["name"] for each in people}
         whom = forms.choice_field(draft, "principal", visit.t("Speaks for"), known, default="")

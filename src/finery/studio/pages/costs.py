@@ -50,7 +50,8 @@ def _spent(visit: Visit, report: Json) -> None:
         return
     days = visit.t("Cost by day, from {since} to {until}", since=report["since"], until=report["until"])
     bars = {name: visit.t(label) for name, label in METERS.items()}
-    ui.echart(charts.costs(bars, report["data"])).classes("chart chart--low").props["aria-label"] = days
+    chart = ui.echart(charts.costs(bars, report["data"])).classes("chart chart--low").props("role=img")
+    chart.props["aria-label"] = days
     sums: dict[tuple[str, str], list[float]] = {}
     for row in report["data"]:
         known = sums.setdefault((row["model"], row["meter"]), [0, 0.0])
