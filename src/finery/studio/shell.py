@@ -3,6 +3,7 @@
 It does not draw pages; `app` does, behind the guard. It doesn't know keys to be good or bad: it asks the API.
 """
 
+import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -30,7 +31,9 @@ SIGN_IN = f"{PREFIX}/sign-in"
 LANGUAGE_COOKIE = "finery-language"
 LOOK_COOKIE = "finery-look"
 
-_OPEN = (SIGN_IN, f"{PREFIX}/language", f"{PREFIX}/static/")
+_OPEN = re.compile(rf"(?:{SIGN_IN}|{PREFIX}/language)\Z|{PREFIX}/static/|{PREFIX}/_nicegui/\d[\d.]*/")
+"""What a stranger gets. NiceGUI's own files, below its version, are in every wheel of it; a page whose session has
+ended still fetches those of the dialog that says so."""
 _MAX_FORM_BYTES = 8192
 _STATIC = Path(__file__).parent / "static"
 _YEAR_SECONDS = 365 * 86400
@@ -127,7 +130,7 @@ class Guard:
             return
         connection = HTTPConnection(scope)
         foreign = _is_foreign(connection)
-        known = scope["path"].startswith(_OPEN) or session_of(self._shell.sessions, connection) is not None
+        known = _OPEN.match(scope["path"]) is not None or session_of(self._shell.sessions, connection) is not None
         if known and not foreign:
             await self.app(scope, receive, send)
         elif scope["type"] == "websocket":

@@ -67,6 +67,13 @@ def test_what_is_no_page_is_refused_without_a_detour(browser: TestClient) -> Non
     assert browser.get("/studio/x", headers={"accept": "*/*"}).status_code == 401
 
 
+def test_a_stranger_gets_the_frameworks_own_files_and_nothing_of_a_page(browser: TestClient) -> None:
+    asked = {"accept": "*/*"}
+    assert browser.get("/studio/_nicegui/3.18.0/components/dialog.js", headers=asked).status_code == 200
+    for path in ("_nicegui/client/1/upload/2", "_nicegui_ws/socket.io/", "_nicegui/auto/x", "sign-in-or-not"):
+        assert browser.get(f"/studio/{path}", headers=asked).status_code == 401, path
+
+
 def test_the_cookie_is_signed_httponly_and_of_this_site(browser: TestClient) -> None:
     cookie = sign_in(browser).headers["set-cookie"]
     assert KEY not in cookie
