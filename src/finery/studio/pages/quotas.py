@@ -57,7 +57,7 @@ def _draw(visit: Visit, quotas: list[Json]) -> None:
         [visit.t("Quota"), visit.t("Used"), visit.t("Limit"), visit.t("Share")],
         [
             [
-                visit.t(QUOTAS.get(quota["name"], quota["name"])),
+                visit.t(str(QUOTAS.get(quota["name"], quota["name"]))),
                 _amount(quota["name"], quota["used"]),
                 visit.t("none") if quota["limit"] is None else _amount(quota["name"], quota["limit"]),
                 partial(_share, visit, quota),

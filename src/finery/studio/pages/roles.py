@@ -102,7 +102,7 @@ class _Page:
                 [visit.t("Who"), visit.t("Role"), visit.t("Where"), visit.t("Given"), ""],
                 [
                     [
-                        names.get(each["principal_id"], each["principal_id"]),
+                        str(names.get(each["principal_id"], each["principal_id"])),
                         each["role"],
                         self._scope(each),
                         parts.moment(visit, each["created_at"]),
