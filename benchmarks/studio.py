@@ -69,7 +69,7 @@ PAGES = {
     "/roles": "tbody tr:nth-child(7)",
     "/costs": ".figure",
     "/quotas": "tbody tr:nth-child(5)",
-    "/audit": "thead",
+    "/audit": ".empty",
     "/doctor": "tbody tr:nth-child(10)",
 }
 """Address → what stands there when its content does."""

@@ -31,6 +31,10 @@ async def show(visit: Visit, before: int = 0) -> None:
             _verdict(visit, answer)
 
     check.on_click(visit.guard(verify))
+    if not found["data"] and not before:
+        with parts.empty("history", visit.t("Nothing was changed yet"), visit.t("What people change stands here.")):
+            parts.link_button(visit.t("Go to Home"), "/")
+        return
     names = await _names(visit)
     parts.table(
         visit.t("Audit log"),
