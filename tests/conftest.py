@@ -1,11 +1,13 @@
 """What all tests share: no real environment, tiny models, one server a session."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+import postgres
 from servers import Server
 from tiny_models import write_model
 
@@ -27,9 +29,14 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Iterator[Server]:
-    """A running server with a tiny Phi-3."""
-    running = Server(tmp_path_factory.mktemp("server") / "home", tiny_folder).start()
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path
+) -> Iterator[Server]:
+    """A running server with a tiny Phi-3; `FINERY_TEST_POSTGRES=1` puts it on PostgreSQL."""
+    environment = {}
+    if os.environ.get("FINERY_TEST_POSTGRES"):
+        environment["FINERY_DATABASE_URL"] = request.getfixturevalue("cluster").url()
+    running = Server(tmp_path_factory.mktemp("server") / "home", tiny_folder, **environment).start()
     yield running
     running.stop()
 
@@ -40,3 +47,22 @@ def tls_server(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> I
     running = Server(tmp_path_factory.mktemp("tls_server") / "home", tiny_folder, tls=True).start()
     yield running
     running.stop()
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[postgres.Cluster]:
+    """A PostgreSQL cluster, where Debian's is installed."""
+    if reason := postgres.missing():
+        pytest.skip(reason)
+    running = postgres.Cluster().start()
+    yield running
+    running.remove()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of each kind that Finery runs on."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'finery.db'}"
+    cluster: postgres.Cluster = request.getfixturevalue("cluster")
+    return cluster.url()

@@ -7,6 +7,7 @@ import ssl
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,11 @@ START_SECONDS = 180
 class Server:
     """One control plane with its worker and inference servers, on a home and a folder of base models."""
 
-    def __init__(self, home: Path, models: Path, *, tls: bool = False, **environment: str) -> None:
+    def __init__(
+        self, home: Path, models: Path, *, tls: bool = False, options: Sequence[str] = (), **environment: str
+    ) -> None:
         self.home = home
-        self._options = ["--tls-self-signed"] if tls else []
+        self._options = [*options, *(["--tls-self-signed"] if tls else [])]
         self._environment = os.environ | SPARING | {"FINERY_MODELS": str(models)} | environment
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -58,6 +61,18 @@ class Server:
         assert self._process is not None
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
+
+    def start_worker(self) -> "subprocess.Popen[bytes]":
+        """A worker for it, as on another machine; it leads its own process group."""
+        home = self.home.parent / "worker"
+        with (self.home.parent / "worker.log").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "finery.cli", "worker", "--base-url", self.url, "--home", str(home)],
+                stdout=log,
+                stderr=log,
+                env=self._environment,
+                start_new_session=True,
+            )
 
     @property
     def url(self) -> str:

@@ -28,7 +28,7 @@ from finery.core.roles import Role
 from finery.core.tenancy import DEFAULT_HUB, DEFAULT_PROJECT
 from finery.safety.filter import Filter
 from finery.settings import Settings
-from finery.storage import access, projects, tenancy
+from finery.storage import access, files, projects, tenancy
 from finery.storage.blobs import BlobStore
 from finery.storage.database import Database
 from finery.studio.mount import Studio
@@ -89,10 +89,17 @@ def serve(settings: Settings) -> None:
 
 
 def control_plane(settings: Settings) -> ControlPlane:
-    """A control plane over a home: database migrated, first project and keys made."""
+    """A control plane over a home: database migrated, first project and keys made.
+
+    Raises:
+        Conflict: the database is of a newer Finery, or names data that is in another object store.
+        InvalidRequest: an address of a database or an object store that can't be one.
+        Unavailable: the database or the object store doesn't answer.
+    """
     database = Database(settings.database)
     database.migrate()
     blobs = BlobStore(settings.home / "blobs", settings.blob_url)
+    _require_its_data(database, blobs)
     _make_admin_key(settings.home, database)
     return ControlPlane(
         settings=settings,
@@ -101,7 +108,7 @@ def control_plane(settings: Settings) -> ControlPlane:
         inference=InferencePool(settings, blobs),
         admission=Admission(places=settings.inference_slots, waiting=settings.inference_queue),
         filter=Filter(settings.filter_seconds),
-        worker_digest=digest(_secret_file(settings.home / WORKER_KEY_FILE)),
+        worker_digest=digest(_worker_key(settings)),
     )
 
 
@@ -166,6 +173,22 @@ def _reachable(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
+def _require_its_data(database: Database, blobs: BlobStore) -> None:
+    """Refuse an object store that hasn't what the database names: most likely it is another one than was meant."""
+    with database.read() as connection:
+        newest = files.newest_blob(connection)
+    if newest is not None and not blobs.has(newest):
+        raise Conflict(
+            f"The database names data ({newest[:12]}…) that the object store {blobs.place} doesn't have. Set "
+            "FINERY_BLOB_URL to the store that belongs to this database (all control planes of one database share "
+            "one), or restore a backup: finery restore."
+        )
+
+
+def _worker_key(settings: Settings) -> str:
+    return settings.worker_key or _secret_file(settings.home / WORKER_KEY_FILE)
+
+
 def _make_admin_key(home: Path, database: Database) -> None:
     path = home / ADMIN_KEY_FILE
     with database.write() as connection:
@@ -216,10 +239,9 @@ def _announce(settings: Settings, url: str, certificate: Certificate | None) -> 
 
 def _supervise_worker(settings: Settings, url: str, certificate: Certificate | None, stop: threading.Event) -> None:
     """Keep one worker alive for as long as the control plane lives."""
-    secret = (settings.home / WORKER_KEY_FILE).read_text().strip()
     environment = os.environ | {
         "FINERY_BASE_URL": url,
-        "FINERY_WORKER_KEY": secret,
+        "FINERY_WORKER_KEY": _worker_key(settings),
         "FINERY_HOME": str(settings.home),
         "FINERY_MODELS": str(settings.models_folder),
         "FINERY_PARENT_PID": str(os.getpid()),

@@ -10,8 +10,9 @@ VARIABLES = (
     ("models", "FINERY_MODELS", "Where base models are kept; homes may share it (default models/ in the home)."),
     ("host", "FINERY_HOST", "Address to listen on (default 127.0.0.1)."),
     ("port", "FINERY_PORT", "Port to listen on (default 8000)."),
-    ("database_url", "FINERY_DATABASE_URL", "SQLAlchemy URL (default SQLite in the home)."),
-    ("blob_url", "FINERY_BLOB_URL", "Object store (default a folder in the home)."),
+    ("database_url", "FINERY_DATABASE_URL", "postgresql://user:password@host/database (default SQLite in the home)."),
+    ("blob_url", "FINERY_BLOB_URL", "Object store (file:///folder, s3://bucket, az://container; default in the home)."),
+    ("worker_key", "FINERY_WORKER_KEY", "What workers show (default worker.key in the home); replicas share one."),
     ("lease_seconds", "FINERY_LEASE_SECONDS", "How long a silent worker keeps its job (default 30)."),
     ("idle_seconds", "FINERY_IDLE_SECONDS", "Idle time after which an inference server is stopped (default 900)."),
     ("inference_slots", "FINERY_INFERENCE_SLOTS", "Answers written at once by one inference server (default 8)."),
@@ -54,9 +55,11 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8000
     database_url: str = ""
-    """Empty: `sqlite:///<home>/finery.db`."""
+    """Empty: `sqlite:///<home>/finery.db`. Several control planes may share one PostgreSQL: docs/operations.md."""
     blob_url: str = ""
     """Empty: `<home>/blobs`."""
+    worker_key: str = ""
+    """Empty: that in `<home>/worker.key`."""
     lease_seconds: float = 30.0
     idle_seconds: float = 900.0
     inference_slots: int = 8

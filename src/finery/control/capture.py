@@ -136,10 +136,10 @@ def to_dataset(
 
 
 def load(plane: ControlPlane) -> None:
-    """Tell the traffic which deployments are captured; at the start."""
+    """Tell the traffic which deployments are captured, and that no others are."""
     with plane.database.read() as connection:
-        for record in records.list_in(connection, Kind.CAPTURE_POLICY, ""):
-            plane.traffic.capture(record.project_id, record.owner, CapturePolicy(**record.body))
+        kept = records.list_in(connection, Kind.CAPTURE_POLICY, "")
+    plane.traffic.capture_only({(one.project_id, one.owner): CapturePolicy(**one.body) for one in kept})
 
 
 def save(plane: ControlPlane) -> None:

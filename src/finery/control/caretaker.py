@@ -1,6 +1,7 @@
 """What has to happen without anybody asking: pending checks, validations and deployments, idle servers.
 
-Everything here starts from rows, so a restart loses nothing: what was pending is found again.
+Everything here starts from rows, so a restart loses nothing: what was pending is found again. Of several control planes
+on one database one has the care for what is pending; each looks after its own inference servers and its own counts.
 """
 
 import asyncio
@@ -34,6 +35,8 @@ from finery.control import (
 from finery.control.asking import Ask
 from finery.control.plane import ControlPlane
 from finery.core.deployments import Deployment
+from finery.core.errors import FineryError, Unavailable
+from finery.storage.care import Care
 
 log = logging.getLogger(__name__)
 
@@ -42,15 +45,52 @@ PAUSE_SECONDS = 0.25
 
 async def run(plane: ControlPlane, ask: Ask) -> None:
     """Look after the control plane until cancelled; `ask` answers a line of a batch or a question of an evaluation."""
+    await asyncio.gather(
+        _load_captures(plane),
+        _again_and_again(lambda: _stop_idle(plane)),
+        _again_and_again(lambda: _save_traffic(plane)),
+        _take_care(plane, lambda: _look_after_all(plane, ask)),
+    )
+
+
+async def _take_care(plane: ControlPlane, work: Callable[[], Awaitable[None]]) -> None:
+    """Do the work while the care is ours; drop it in the middle when it no longer is, as if we had been killed."""
+    care = Care(plane.database)
+    try:
+        while True:
+            if await asyncio.to_thread(care.take):
+                log.info("this control plane looks after what is pending")
+                task = asyncio.ensure_future(work())
+                try:
+                    while await asyncio.to_thread(care.held):
+                        await asyncio.wait([task], timeout=PAUSE_SECONDS * 4)
+                finally:
+                    task.cancel()
+                    await asyncio.gather(task, return_exceptions=True)
+                log.warning("the database let go of us; another control plane may look after what is pending")
+            await asyncio.sleep(PAUSE_SECONDS * 4)
+    finally:
+        care.drop()
+
+
+async def _load_captures(plane: ControlPlane) -> None:
+    """Which deployments' conversations are kept; looked up again where another control plane may have been told."""
     await asyncio.to_thread(capture.load, plane)
+    while plane.database.is_shared:
+        await asyncio.sleep(PAUSE_SECONDS * 40)
+        try:
+            await asyncio.to_thread(capture.load, plane)
+        except FineryError as error:
+            log.warning("captures: %s", error.message)
+
+
+async def _look_after_all(plane: ControlPlane, ask: Ask) -> None:
     await asyncio.gather(
         _again_and_again(lambda: asyncio.to_thread(files.check_pending, plane)),
         _again_and_again(lambda: asyncio.to_thread(validation.validate_pending, plane)),
         _prove_deployments(plane),
         _again_and_again(lambda: asyncio.to_thread(deployments.finish_deleting, plane)),
-        _again_and_again(lambda: _stop_idle(plane)),
         _again_and_again(lambda: _forget_expired(plane)),
-        _again_and_again(lambda: _save_traffic(plane)),
         _again_and_again(lambda: _look_after_money(plane)),
         _again_and_again(lambda: batches.run_pending(plane, ask)),
         _again_and_again(lambda: backgrounds.run_pending(plane, ask)),
@@ -121,6 +161,9 @@ async def _again_and_again(act: Callable[[], Awaitable[None]]) -> None:
     while True:
         try:
             await act()
+        except Unavailable as error:
+            log.warning("%s", error.message)
+            await asyncio.sleep(PAUSE_SECONDS * 4)
         except Exception:
             # One bad row must not stop the care for all others.
             log.exception("caretaker")

@@ -20,7 +20,7 @@ from finery.core.files import (
 from finery.core.ids import new_id
 from finery.core.tenancy import Provider
 from finery.data import preflight
-from finery.storage import files, models, records
+from finery.storage import files, jobs, models, records
 from finery.storage.pages import Cursor, Page
 
 log = logging.getLogger(__name__)
@@ -205,7 +205,7 @@ def delete_expired(plane: ControlPlane) -> None:
 def drop_blob(plane: ControlPlane, sha256: str) -> None:
     """Forget bytes that no row names any more."""
     with plane.database.write() as connection:
-        unused = not any(rows.blob_in_use(connection, sha256) for rows in (files, models, records))
+        unused = not any(rows.blob_in_use(connection, sha256) for rows in (files, models, records, jobs))
     if unused:
         plane.blobs.remove(sha256)
 

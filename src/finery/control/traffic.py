@@ -12,7 +12,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from finery.core.capture import Captured, CapturePolicy
@@ -173,6 +173,13 @@ class Traffic:
                 )
             else:
                 self._policies[project_id, name] = policy
+
+    def capture_only(self, policies: Mapping[tuple[str, str], CapturePolicy]) -> None:
+        """Keep the conversations of these deployments (project id and name), and of no others."""
+        for project_id, name in [key for key in self._policies if key not in policies]:
+            self.capture(project_id, name, None)
+        for (project_id, name), policy in policies.items():
+            self.capture(project_id, name, policy)
 
     def take_captured(self) -> list[tuple[Captured, CapturePolicy]]:
         """Conversations since the last call, each with the policy it was kept by."""

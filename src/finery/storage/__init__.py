@@ -1,6 +1,7 @@
 """Remembers: rows in a database, bytes in an object store. Decides nothing.
 
-    database     one door to the database: read(), write(); SQLite with one writer
+    database     one door to the database: read(), write(); SQLite or PostgreSQL, one writer at a time
+    care         which of several control planes looks after what is pending
     schema       the tables
     migrations   alembic: from every released schema to this one
     pages        listing by cursor
@@ -12,7 +13,7 @@
     access       keys, principals, role assignments
     files        uploaded files and their reports
     datasets     names for versions of data, and what was made from what
-jobs         fine-tuning jobs, their leases, events and checkpoints
+    jobs         fine-tuning jobs, their leases, events and checkpoints
     models       tuned models
     deployments  deployments
     records      objects kept as they are: uploads, batches, stored answers, webhooks

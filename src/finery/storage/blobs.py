@@ -13,11 +13,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+from urllib.parse import unquote, urlsplit
 
 import obstore
-from obstore.store import LocalStore, from_url
+from obstore.exceptions import BaseError
+from obstore.store import LocalStore, ObjectStore, from_url
 
-from finery.core.errors import CorruptArtifact, StorageFull
+from finery.core.errors import CorruptArtifact, InvalidRequest, StorageFull, Unavailable
 
 _CHUNK_BYTES = 1024 * 1024
 
@@ -34,10 +36,18 @@ class BlobStore:
     """Stores and gives back bytes; the same bytes are kept once."""
 
     def __init__(self, folder: Path, url: str = "") -> None:
-        self._scratch = folder / "scratch"
+        """A store in a folder, or at a URL; the folder then is for what is on its way only.
+
+        Raises:
+            InvalidRequest: no URL of an object store.
+        """
+        own = _folder_of(url) if url.startswith("file:") else None if url else folder
+        self._scratch = (own or folder) / "scratch"
         self._scratch.mkdir(parents=True, exist_ok=True)
-        self._folder = None if url else folder
-        self._store = from_url(url) if url else LocalStore(prefix=folder)
+        self._folder = own
+        self.place = url or str(folder)
+        """Where it is, for people."""
+        self._store = LocalStore(prefix=own) if own is not None else _remote(url)
 
     def put(self, chunks: Iterable[bytes]) -> Blob:
         """Store bytes as they come; they are durable when this returns.
@@ -66,6 +76,11 @@ class BlobStore:
             obstore.head(self._store, _key(sha256))
         except FileNotFoundError:
             return False
+        except BaseError as error:
+            raise Unavailable(
+                f"The object store {self.place} doesn't answer. Look whether it runs and FINERY_BLOB_URL leads to it.",
+                code="store_unavailable",
+            ) from error
         return True
 
     def stream(self, sha256: str) -> Iterator[bytes]:
@@ -152,6 +167,23 @@ class Upload:
         blob = Blob(sha256=self._digest.hexdigest(), bytes=self._size)
         self._store.adopt(Path(self._spool.name), blob.sha256)
         return blob
+
+
+def _folder_of(url: str) -> Path:
+    parts = urlsplit(url)
+    if parts.netloc or not parts.path.startswith("/"):
+        raise InvalidRequest(f"FINERY_BLOB_URL is {url!r}; a folder is named as file:///path/of/the/folder.")
+    return Path(unquote(parts.path))
+
+
+def _remote(url: str) -> ObjectStore:
+    try:
+        return from_url(url)
+    except (BaseError, ValueError) as error:
+        raise InvalidRequest(
+            f"FINERY_BLOB_URL is {url!r}, which is no object store ({str(error).splitlines()[0]}). It may be "
+            "file:///folder, s3://bucket/prefix or az://container/prefix."
+        ) from error
 
 
 def _key(sha256: str) -> str:

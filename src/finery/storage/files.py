@@ -80,5 +80,10 @@ def blob_in_use(connection: Connection, sha256: str) -> bool:
     return bool(connection.execute(select(exists().where(files.c.sha256 == sha256))).scalar())
 
 
+def newest_blob(connection: Connection) -> str | None:
+    """The blob of the file that was uploaded last, of all projects."""
+    return connection.execute(select(files.c.sha256).order_by(files.c.position.desc()).limit(1)).scalar_one_or_none()
+
+
 def _file(row: Row[Any]) -> File:
     return File(**{**row._mapping, "status": FileStatus(row.status)})

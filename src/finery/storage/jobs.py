@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import JSON, Connection, Row, case, delete, func, insert, null, or_, select, update
+from sqlalchemy import Connection, Row, Text, cast, delete, func, insert, null, or_, select, update
 
 from finery.core.ids import new_id
 from finery.core.jobs import Job, JobStatus
@@ -18,7 +18,7 @@ from finery.core.quotas import Quota
 from finery.core.scheduling import Share, Waiting, next_job
 from finery.storage.pages import Cursor, Page, fetch
 from finery.storage.quotas import limits_of
-from finery.storage.schema import checkpoints, deployments, events, jobs, models
+from finery.storage.schema import checkpoints, deployments, events, jobs, models, projects
 
 _COLUMNS = [jobs.c[field.name] for field in dataclasses.fields(Job)]
 
@@ -50,7 +50,7 @@ def list_page(connection: Connection, project_id: str, cursor: Cursor, *, metada
     """A project's jobs, those with all the given metadata; None: those without any."""
     query = select(*_COLUMNS).where(jobs.c.project_id == project_id)
     if metadata is None:
-        query = query.where(or_(jobs.c.metadata.is_(null()), jobs.c.metadata == JSON.NULL))
+        query = query.where(or_(jobs.c.metadata.is_(null()), cast(jobs.c.metadata, Text) == "null"))
     for key, value in (metadata or {}).items():
         query = query.where(jobs.c.metadata[key].as_string() == value)
     rows, has_more = fetch(connection, query, jobs, cursor)
@@ -103,7 +103,8 @@ def next_claimable(connection: Connection, worker_id: str, now: float) -> Job | 
     row = connection.execute(query).one_or_none()
     if row is not None:
         return _job(row)
-    chosen = next_job(_waiting(connection), _shares(connection))
+    waiting = _waiting(connection)
+    chosen = next_job(waiting, _shares(connection, [job.project_id for job in waiting]))
     if chosen is None:
         return None
     taken = select(*_COLUMNS).where(jobs.c.id == chosen.job_id, jobs.c.status == JobStatus.QUEUED)
@@ -112,25 +113,41 @@ def next_claimable(connection: Connection, worker_id: str, now: float) -> Job | 
 
 
 def _waiting(connection: Connection) -> list[Waiting]:
-    """Each project's oldest job that waits."""
-    heads = select(func.min(jobs.c.position)).where(jobs.c.status == JobStatus.QUEUED).group_by(jobs.c.project_id)
-    query = select(jobs.c.id, jobs.c.project_id, jobs.c.position).where(jobs.c.position.in_(heads))
+    """Each project's oldest job that waits: one look into the index a project, however many jobs there are."""
+    mine = jobs.alias()
+    head = select(func.min(mine.c.position)).where(
+        mine.c.project_id == projects.c.id, mine.c.status == JobStatus.QUEUED
+    )
+    heads = select(head.correlate(projects).scalar_subquery().label("position")).select_from(projects).subquery()
+    query = select(jobs.c.id, jobs.c.project_id, jobs.c.position).join(heads, heads.c.position == jobs.c.position)
     return [
         Waiting(job_id=row.id, project_id=row.project_id, position=row.position) for row in connection.execute(query)
     ]
 
 
-def _shares(connection: Connection) -> dict[str, Share]:
-    """What every project has of the workers now, and when a job of it began last."""
-    running = func.sum(case((jobs.c.status.in_([JobStatus.RUNNING, JobStatus.PAUSING]), 1), else_=0))
-    query = select(jobs.c.project_id, running.label("running"), func.max(jobs.c.started_at).label("served"))
+def _shares(connection: Connection, project_ids: list[str]) -> dict[str, Share]:
+    """What these projects have of the workers now, and when a job of each began last."""
     most = limits_of(connection, Quota.RUNNING_JOBS)
+    counted = (
+        select(jobs.c.project_id, func.count().label("running"))
+        .where(jobs.c.project_id.in_(project_ids), jobs.c.status.in_([JobStatus.RUNNING, JobStatus.PAUSING]))
+        .group_by(jobs.c.project_id)
+    )
+    running = {row.project_id: int(row.running) for row in connection.execute(counted)}
+    last = select(func.max(jobs.c.started_at)).where(jobs.c.project_id == projects.c.id).scalar_subquery()
+    served = select(projects.c.id, last.label("served")).where(projects.c.id.in_(project_ids))
     return {
-        row.project_id: Share(
-            running=int(row.running or 0), served_at=int(row.served or 0), most=most.get(row.project_id)
-        )
-        for row in connection.execute(query.group_by(jobs.c.project_id))
+        row.id: Share(running=running.get(row.id, 0), served_at=int(row.served or 0), most=most.get(row.id))
+        for row in connection.execute(served)
     }
+
+
+def blob_in_use(connection: Connection, sha256: str) -> bool:
+    """Whether a job that isn't over has its rows in the blob."""
+    parts = [jobs.c.data[(part, "sha256")].as_string() for part in ("training", "validation")]
+    unfinished = jobs.c.status.in_([status for status in JobStatus if not status.terminal])
+    query = select(jobs.c.id).where(unfinished, or_(*(part == sha256 for part in parts)))
+    return connection.execute(query.limit(1)).first() is not None
 
 
 def extend_lease(connection: Connection, job_id: str, epoch: int, until: float) -> None:

@@ -181,8 +181,10 @@ jobs = Table(
     Column("lease_epoch", Integer, nullable=False),
     Column("lease_until", Float, nullable=False),
     Index(None, "project_id", "position"),
-    # The queue: a claim reads the oldest queued or abandoned job.
+    # The queue: a claim reads the oldest abandoned job, each project's oldest that waits, and who was served when.
     Index(None, "status", "position"),
+    Index(None, "project_id", "status", "position"),
+    Index(None, "project_id", "started_at"),
 )
 
 events = Table(

@@ -26,7 +26,7 @@ class Usage:
 
 
 def add(connection: Connection, project_id: str, name: str, began_at: int, tally: Tally) -> None:
-    """Add to a bucket; only this process writes, and one transaction at a time."""
+    """Add to a bucket, in a transaction that writes: those take turns."""
     here = (traffic.c.project_id == project_id) & (traffic.c.name == name) & (traffic.c.began_at == began_at)
     kept = connection.execute(select(traffic.c.tally).where(here)).scalar_one_or_none()
     if kept is None:

@@ -28,7 +28,8 @@ def work(*, base_url: str, secret: str, home: Path, models_folder: Path) -> None
         signal.signal(number, lambda *_: stop.set())
     client = WorkerClient(base_url, secret)
     # One worker a home: the name tells a restarted one that what it held before is its own to take up again.
-    name = f"{socket.gethostname()}:{home}"
+    # Its end tells homes apart where it is longer than a database's column.
+    name = f"{socket.gethostname()}:{home}"[-120:]
     log.info("worker %s works for %s", name, base_url)
     while not stop.is_set():
         try:

@@ -1,15 +1,17 @@
 """A home of any version becomes one of this version, with its rows; a migration that fails leaves what it found."""
 
-from pathlib import Path
-
 import alembic.command
 import pytest
 import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from finery.core.errors import Conflict
 from finery.storage import database as module
-from finery.storage.database import Database
+from finery.storage.database import Database, schema_of
+from finery.storage.schema import metadata
 
 
 def versions() -> list[str]:
@@ -22,8 +24,9 @@ def bring_to(database: Database, version: str) -> None:
     config = Config()
     config.set_main_option("script_location", str(module._MIGRATIONS))
     with database.engine.connect() as connection:
-        connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        if database.is_sqlite:
+            connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
         config.attributes["connection"] = connection
         alembic.command.upgrade(config, version)
         connection.commit()
@@ -38,31 +41,54 @@ def add_a_project_with_a_key(database: Database) -> None:
 
 
 @pytest.mark.parametrize("version", versions()[:5])
-def test_a_home_of_any_version_keeps_its_rows(tmp_path: Path, version: str) -> None:
-    database = Database(f"sqlite:///{tmp_path / 'finery.db'}")
+def test_a_home_of_any_version_keeps_its_rows(database_url: str, version: str) -> None:
+    database = Database(database_url)
     bring_to(database, version)
     add_a_project_with_a_key(database)
     database.migrate()
     with database.read() as connection:
         assert connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one() == versions()[-1]
         assert connection.exec_driver_sql("SELECT project_id FROM keys WHERE id = 'k'").scalar_one() == "p"
-        assert connection.exec_driver_sql("PRAGMA foreign_key_check").all() == []
-        assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar_one() == 1
+        if database.is_sqlite:
+            assert connection.exec_driver_sql("PRAGMA foreign_key_check").all() == []
+            assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar_one() == 1
     database.close()
 
 
-def test_a_migration_that_fails_leaves_the_schema_it_found(tmp_path: Path) -> None:
-    database = Database(f"sqlite:///{tmp_path / 'finery.db'}")
+def test_a_migration_that_fails_leaves_the_schema_it_found(database_url: str) -> None:
+    database = Database(database_url)
     bring_to(database, "0005")
     add_a_project_with_a_key(database)
     with database.write() as connection:
         # In the way of a table that a later migration makes.
         connection.exec_driver_sql("CREATE TABLE role_assignments (id INTEGER)")
     before = sa.inspect(database.engine).get_table_names()
-    with pytest.raises(sa.exc.OperationalError):
+    with pytest.raises(sa.exc.DBAPIError):
         database.migrate()
     assert sa.inspect(database.engine).get_table_names() == before
     with database.write() as connection:
         connection.exec_driver_sql("DROP TABLE role_assignments")
     database.migrate()
+    database.close()
+
+
+def test_a_schema_of_a_newer_finery_is_refused_and_left_alone(database_url: str) -> None:
+    database = Database(database_url)
+    database.migrate()
+    with database.write() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(Conflict, match="schema 9999, of a newer Finery; this one knows up to"):
+        database.migrate()
+    with database.read() as connection:
+        assert schema_of(connection) == "9999"
+    database.close()
+
+
+def test_the_tables_are_those_that_the_code_means(database_url: str) -> None:
+    """What the migrations make is what `schema` says, on both engines."""
+    database = Database(database_url)
+    database.migrate()
+    with database.read() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": False})
+        assert compare_metadata(context, metadata) == []
     database.close()

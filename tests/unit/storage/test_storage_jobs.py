@@ -2,21 +2,21 @@
 
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from finery.core.jobs import Job, JobStatus
 from finery.core.models import Checkpoint
-from finery.storage import jobs, projects, tenancy
+from finery.core.quotas import Quota
+from finery.storage import jobs, projects, quotas, tenancy
 from finery.storage.database import Database
 from finery.storage.pages import Cursor
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(f"sqlite:///{tmp_path / 'finery.db'}")
+def database(database_url: str) -> Iterator[Database]:
+    database = Database(database_url)
     database.migrate()
     yield database
     database.close()
@@ -33,7 +33,7 @@ def project_id(database: Database) -> str:
         return projects.insert_project(connection, "default", _hub(connection)).id
 
 
-def add_job(database: Database, project_id: str, name: str, **values: Any) -> Job:
+def new_job(project_id: str, name: str, **values: Any) -> Job:
     fields = {
         "id": name,
         "project_id": project_id,
@@ -46,7 +46,11 @@ def add_job(database: Database, project_id: str, name: str, **values: Any) -> Jo
         "options": {},
         "created_at": 1,
     }
-    job = Job(**{**fields, **values})
+    return Job(**{**fields, **values})
+
+
+def add_job(database: Database, project_id: str, name: str, **values: Any) -> Job:
+    job = new_job(project_id, name, **values)
     with database.write() as connection:
         jobs.insert_job(connection, job)
     return job
@@ -59,12 +63,14 @@ def test_a_job_comes_back_as_it_was_put(database: Database, project_id: str) -> 
         assert jobs.get(connection, "another", "a") is None
 
 
-def test_many_claimers_get_each_job_once(database: Database, project_id: str) -> None:
-    for number in range(40):
-        add_job(database, project_id, f"job-{number:02}")
+def claim_at_once(databases: list[Database], project_id: str, *, jobs_waiting: int, claimers: int) -> None:
+    """Claimers in threads, on several doors to one database, end every job they get: each job is got once."""
+    with databases[0].write() as connection:
+        for number in range(jobs_waiting):
+            jobs.insert_job(connection, new_job(project_id, f"job-{number:05}"))
     claimed: list[str] = []
 
-    def claim_all(worker: str) -> None:
+    def claim_all(worker: str, database: Database) -> None:
         while True:
             with database.write() as connection:
                 job = jobs.next_claimable(connection, worker, now=100.0)
@@ -75,12 +81,64 @@ def test_many_claimers_get_each_job_once(database: Database, project_id: str) ->
                 assert moved
                 claimed.append(job.id)
 
-    threads = [threading.Thread(target=claim_all, args=(f"w{i}",)) for i in range(8)]
+    threads = [
+        threading.Thread(target=claim_all, args=(f"w{i}", databases[i % len(databases)])) for i in range(claimers)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(claimed) == [f"job-{number:02}" for number in range(40)]
+    assert sorted(claimed) == [f"job-{number:05}" for number in range(jobs_waiting)]
+
+
+def doors(database: Database, url: str) -> list[Database]:
+    """PostgreSQL is opened by several control planes, SQLite by one."""
+    return [database] if database.is_sqlite else [database, Database(url), Database(url)]
+
+
+def test_many_claimers_get_each_job_once(database: Database, database_url: str, project_id: str) -> None:
+    claim_at_once(doors(database, database_url), project_id, jobs_waiting=96, claimers=16)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_sixteen_claimers_get_ten_thousand_jobs_once(database: Database, database_url: str, project_id: str) -> None:
+    claim_at_once(doors(database, database_url), project_id, jobs_waiting=10_000, claimers=16)
+
+
+def test_projects_take_turns_and_a_full_one_waits(database: Database, project_id: str) -> None:
+    with database.write() as connection:
+        other = projects.insert_project(connection, "other", _hub(connection)).id
+        quotas.set_limit(connection, other, Quota.RUNNING_JOBS, 1)
+        for name, owner in (("a1", project_id), ("a2", project_id), ("a3", project_id), ("b1", other), ("b2", other)):
+            jobs.insert_job(connection, new_job(owner, name))
+    got = []
+    for turn in range(5):
+        with database.write() as connection:
+            job = jobs.next_claimable(connection, f"w{turn}", now=1.0)
+            if job is not None:
+                fields = {"lease_epoch": 1, "lease_until": 99.0, "worker_id": f"w{turn}", "started_at": turn + 1}
+                assert jobs.change(connection, job, JobStatus.RUNNING, **fields)
+            got.append(job.id if job else None)
+    assert got == ["a1", "b1", "a2", "a3", None]
+
+
+def test_rows_of_a_job_that_is_not_over_are_in_use(database: Database, project_id: str) -> None:
+    job = add_job(database, project_id, "a", data={"training": {"sha256": "one"}, "validation": {"sha256": "two"}})
+    with database.write() as connection:
+        assert [jobs.blob_in_use(connection, name) for name in ("one", "two", "three")] == [True, True, False]
+        assert jobs.change(connection, job, JobStatus.CANCELLED)
+        assert not jobs.blob_in_use(connection, "one")
+
+
+def test_jobs_are_listed_by_their_metadata(database: Database, project_id: str) -> None:
+    add_job(database, project_id, "none")
+    add_job(database, project_id, "some", metadata={"team": "red"})
+    with database.read() as connection:
+        assert [job.id for job in jobs.list_page(connection, project_id, Cursor(), metadata=None).items] == ["none"]
+        for wanted, found in (({"team": "red"}, ["some"]), ({"team": "blue"}, []), ({}, ["some", "none"])):
+            page = jobs.list_page(connection, project_id, Cursor(), metadata=wanted)
+            assert [job.id for job in page.items] == found
 
 
 def test_a_silent_workers_job_is_claimed_again_and_the_old_lease_is_void(database: Database, project_id: str) -> None:
