@@ -7,6 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from finery.cli import (
+    backup,
     chat,
     cost,
     data,
@@ -93,3 +94,5 @@ app.add_typer(cost.app, name="cost")
 app.command("serve")(serve.serve)
 app.command("worker")(serve.worker)
 app.command("doctor")(doctor.doctor)
+app.command("backup")(backup.backup)
+app.command("restore")(backup.restore)

@@ -62,7 +62,7 @@ async def _take_care(plane: ControlPlane, work: Callable[[], Awaitable[None]]) -
                 log.info("this control plane looks after what is pending")
                 task = asyncio.ensure_future(work())
                 try:
-                    while await asyncio.to_thread(care.held):
+                    while not task.done() and await asyncio.to_thread(care.held):
                         await asyncio.wait([task], timeout=PAUSE_SECONDS * 4)
                 finally:
                     task.cancel()

@@ -20,6 +20,8 @@
     traffic      what answers came to, in buckets of time
     replays      answers to repeated creates
     blobs        bytes by SHA-256 (obstore: a folder, S3, Azure Blob)
+    rows         all rows of all tables as lines of JSON, and back
+    backups      a home as a folder, and a home made of it
 
 A function here takes an open connection and one project's id: which rows belong together in a transaction is the
 caller's (`control`'s) to say, and no query can forget whose rows it reads.

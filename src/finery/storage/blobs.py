@@ -22,6 +22,7 @@ from obstore.store import LocalStore, ObjectStore, from_url
 from finery.core.errors import CorruptArtifact, InvalidRequest, StorageFull, Unavailable
 
 _CHUNK_BYTES = 1024 * 1024
+_NAME_LENGTH = 64
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,6 +83,14 @@ class BlobStore:
                 code="store_unavailable",
             ) from error
         return True
+
+    def list_all(self) -> Iterator[str]:
+        """The SHA-256 of every blob."""
+        for found in obstore.list(self._store):
+            for item in found:
+                name = str(item["path"]).rpartition("/")[2]
+                if _key(name) == item["path"] and len(name) == _NAME_LENGTH:
+                    yield name
 
     def stream(self, sha256: str) -> Iterator[bytes]:
         """The bytes, in pieces.

@@ -54,8 +54,8 @@ class Database:
         """Whether other control planes may work on it too."""
         return not self.is_sqlite
 
-    def migrate(self) -> None:
-        """Bring the schema to this version.
+    def migrate(self, version: str = "head") -> None:
+        """Bring the schema to this version, or to an older one that is on the way.
 
         Raises:
             Conflict: the schema is of a newer Finery.
@@ -69,9 +69,9 @@ class Database:
                 connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
             self._begin(connection)
             try:
-                _require_known(MigrationContext.configure(connection).get_current_revision(), config)
+                _require_known(schema_of(connection))
                 config.attributes["connection"] = connection
-                alembic.command.upgrade(config, "head")
+                alembic.command.upgrade(config, version)
                 connection.commit()
             finally:
                 connection.rollback()
@@ -113,9 +113,9 @@ class Database:
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITERS_LOCK})")
 
 
-def newest_schema() -> str:
-    """The version of the schema that this Finery has."""
-    return str(ScriptDirectory.from_config(_alembic_config()).get_current_head())
+def known_schemas() -> set[str]:
+    """The versions of the schema that this Finery can bring to its own."""
+    return {script.revision for script in ScriptDirectory.from_config(_alembic_config()).walk_revisions()}
 
 
 def schema_of(connection: Connection) -> str | None:
@@ -129,8 +129,8 @@ def _alembic_config() -> alembic.config.Config:
     return config
 
 
-def _require_known(revision: str | None, config: alembic.config.Config) -> None:
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+def _require_known(revision: str | None) -> None:
+    known = known_schemas()
     if revision is not None and revision not in known:
         raise Conflict(
             f"The database has schema {revision}, of a newer Finery; this one knows up to {max(known)}. Start the "
