@@ -8,7 +8,7 @@ export FINERY_MODELS = $(abspath $(MODELS))
 # Bytecode is kept: the tests start hundreds of processes, and compiling our own modules would be half a second of each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-browser serve lint bench azure-ml conformance fuzz clients setup clean
+.PHONY: help demo test test-browser serve lint bench reliability azure-ml conformance fuzz clients setup clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -36,6 +36,9 @@ bench: setup .venv-bench/ready $(MODELS)/$(STARTER) ## Speed next to named peers
 	$(BIN)/python benchmarks/training.py --model $(MODELS)/$(STARTER) --peer-python .venv-bench/bin/python
 	$(BIN)/python benchmarks/serving.py --model $(MODELS)/$(STARTER)
 	$(BIN)/python benchmarks/preflight.py --model $(MODELS)/$(STARTER)
+
+reliability: setup ## Kill, freeze and fill up for an hour; seeds are printed (docs/reliability.md)
+	$(BIN)/python -m pytest -s -m slow tests/reliability tests/unit/storage tests/e2e/test_replicas.py
 
 conformance: setup ## The openai package's own test-suite against a live Finery (2 minutes)
 	$(BIN)/python scripts/conformance.py

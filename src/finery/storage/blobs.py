@@ -203,7 +203,8 @@ def _key(sha256: str) -> str:
 def _no_space_is_storage_full() -> Iterator[None]:
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+    except (OSError, BaseError) as error:
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full or "No space left" in str(error):
             raise StorageFull("The disk that holds Finery's data is full. Free some space and try again.") from error
         raise

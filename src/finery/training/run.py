@@ -1,8 +1,9 @@
 """The trainer process: `python -m finery.training.run RUN_FOLDER`. Knows how a process lives and ends.
 
 It reads `spec.json`, answers in `events.jsonl`, and ends with one of these statuses: 0, the `result` event is the last
-line; 75, it was asked to stop (SIGTERM or SIGINT) and goes on from its checkpoint when started again; 1, the last line
-is an `error` event. It dies with its parent. It opens no connection: the model is a local folder.
+line; 75, it was asked to stop (SIGTERM or SIGINT) and goes on from its checkpoint when started again; 73, the disk is
+full, and with space it goes on in the same way; 1, the last line is an `error` event. It dies with its parent. It opens
+no connection: the model is a local folder.
 """
 
 import ctypes
@@ -16,9 +17,9 @@ import traceback
 from pathlib import Path
 from types import FrameType
 
-from finery.core.errors import FineryError
+from finery.core.errors import FineryError, StorageFull
 from finery.training.events import EventLog
-from finery.training.spec import EXIT_STOPPED, RunSpec
+from finery.training.spec import EXIT_STOPPED, EXIT_STORAGE_FULL, RunSpec
 
 _PR_SET_PDEATHSIG = 1
 _ENVIRONMENT = {
@@ -54,7 +55,12 @@ def main(arguments: list[str]) -> int:
     os.environ.setdefault(*_SPIN_COUNT)
     stop = StopRequest()
     folder = Path(arguments[0]).resolve()
-    events = EventLog(folder, writes=os.environ.get("RANK", "0") == "0")
+    try:
+        events = EventLog(folder, writes=os.environ.get("RANK", "0") == "0")
+    except OSError as error:
+        if is_disk_full(error):
+            return EXIT_STORAGE_FULL
+        raise
     try:
         spec = RunSpec.read(folder)
         events.message(f"started:{events.attempt}", f"Loading {spec.base_model}…")
@@ -66,15 +72,20 @@ def main(arguments: list[str]) -> int:
         limit_memory()
         return 0 if run_session(folder, spec, events, stop) else EXIT_STOPPED
     except FineryError as error:
+        if isinstance(error, StorageFull):
+            return EXIT_STORAGE_FULL
         events.error(error.message, code=error.code)
-    except OSError as error:
-        traceback.print_exc()
-        code = "storage_full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "internal_error"
-        events.error(f"The trainer could not read or write {error.filename}: {error.strerror}.", code=code)
     except Exception as error:
+        if is_disk_full(error):
+            return EXIT_STORAGE_FULL
         traceback.print_exc()
         events.error(f"The trainer failed: {type(error).__name__}: {error}", code="internal_error")
     return 1
+
+
+def is_disk_full(error: Exception) -> bool:
+    """Whether there was no space, whichever library says so: safetensors has an error of its own."""
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error)
 
 
 def start_other_ranks(count: int, folder: Path) -> None:

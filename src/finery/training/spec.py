@@ -19,6 +19,9 @@ RESULT_FOLDER = "result"
 EXIT_STOPPED = 75
 """The trainer's exit status after SIGTERM: a checkpoint of the last step is on disk, starting it again goes on."""
 
+EXIT_STORAGE_FULL = 73
+"""The trainer's exit status when its disk is full: with space, starting it again goes on from its checkpoint."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoraSpec:

@@ -5,6 +5,7 @@ here is decided twice: what the control plane has recorded is told again without
 by their bytes).
 """
 
+import errno
 import logging
 import shutil
 import threading
@@ -16,7 +17,7 @@ from typing import Any
 from finery.core.errors import CorruptArtifact, Fenced, Unavailable
 from finery.modeling import manifests
 from finery.modeling.sources import FACTS_FILE
-from finery.training.spec import Event, RunSpec
+from finery.training.spec import EXIT_STORAGE_FULL, Event, RunSpec
 from finery.worker.client import WorkerClient
 from finery.worker.trainer import Trainer
 
@@ -145,6 +146,8 @@ class Run:
         if last is not None:
             self._tell("failed", code=str(last.data.get("code", "training_failed")), message=last.message)
             return False
+        if trainer.ended() == EXIT_STORAGE_FULL:
+            raise OSError(errno.ENOSPC, "No space left on device")
         if trainer.stopped_as_asked:
             self._tell("give-back")
             return False
