@@ -1,6 +1,7 @@
 """What all tests share: no real environment, tiny models, one server a session."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,6 +58,40 @@ def cluster() -> Iterator[postgres.Cluster]:
     running = postgres.Cluster().start()
     yield running
     running.remove()
+
+
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file with the newest schema; to be copied."""
+    path = tmp_path_factory.mktemp("migrated") / "finery.db"
+    _migrate(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def migrated_database(cluster: postgres.Cluster) -> str:
+    """The name of a database on PostgreSQL with the newest schema; to be copied."""
+    url = cluster.url()
+    _migrate(url)
+    return url.partition("@/")[2].partition("?")[0]
+
+
+def _migrate(url: str) -> None:
+    from finery.storage.database import Database
+
+    database = Database(url)
+    database.migrate()
+    database.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def migrated_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database of each kind with the newest schema, without waiting for its migrations."""
+    if request.param == "sqlite":
+        shutil.copy(request.getfixturevalue("migrated_file"), tmp_path / "finery.db")
+        return f"sqlite:///{tmp_path / 'finery.db'}"
+    cluster: postgres.Cluster = request.getfixturevalue("cluster")
+    return cluster.url(template=request.getfixturevalue("migrated_database"))
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

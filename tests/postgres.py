@@ -65,13 +65,13 @@ class Cluster:
                 time.sleep(0.05)
         raise RuntimeError(f"no PostgreSQL: {(self._folder / 'log').read_text()[-2000:]}")
 
-    def url(self, name: str = "") -> str:
-        """The URL of a new empty database, or of one of that name."""
+    def url(self, name: str = "", *, template: str = "") -> str:
+        """The URL of a new database, empty or a copy of another one, or of the one of that name."""
         if not name:
             self._count += 1
             name = f"test_{self._count}"
             with self._connect() as connection:
-                connection.execute(f"CREATE DATABASE {name}")
+                connection.execute(f"CREATE DATABASE {name}" + (f" TEMPLATE {template}" if template else ""))
         return f"postgresql://finery@/{name}?host={quote(str(self._folder))}"
 
     def kill(self) -> None:

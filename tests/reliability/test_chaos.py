@@ -36,6 +36,7 @@ def ended() -> Iterator[list[Chaos]]:
         chaos.server.stop()
 
 
+@pytest.mark.slow
 def test_a_few_kills_lose_nothing(tmp_path: Path, tiny_folder: Path, ended: list[Chaos]) -> None:
     chaos = chaos_on(tmp_path, tiny_folder, random.Random(11), workers=2)
     ended.append(chaos)

@@ -6,7 +6,7 @@ The right is an advisory lock of a session: it ends with the process, its machin
 import contextlib
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from finery.storage.database import Database
 
@@ -47,9 +47,13 @@ class Care:
 
     def drop(self) -> None:
         """Let another one have it."""
-        if self._session is not None:
-            with contextlib.suppress(DBAPIError):
-                # Not back into the pool: the lock belongs to the session and would go on with it.
-                self._session.invalidate()
-                self._session.close()
-            self._session = None
+        session, self._session = self._session, None
+        if session is None:
+            return
+        with contextlib.suppress(SQLAlchemyError):
+            if not session.invalidated:
+                session.exec_driver_sql(f"SELECT pg_advisory_unlock({CARE_LOCK})")
+        with contextlib.suppress(SQLAlchemyError):
+            # Not back into the pool: what is left of the session ends with it.
+            session.invalidate()
+            session.close()

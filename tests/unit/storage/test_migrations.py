@@ -72,9 +72,8 @@ def test_a_migration_that_fails_leaves_the_schema_it_found(database_url: str) ->
     database.close()
 
 
-def test_a_schema_of_a_newer_finery_is_refused_and_left_alone(database_url: str) -> None:
-    database = Database(database_url)
-    database.migrate()
+def test_a_schema_of_a_newer_finery_is_refused_and_left_alone(migrated_url: str) -> None:
+    database = Database(migrated_url)
     with database.write() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(Conflict, match="schema 9999, of a newer Finery; this one knows up to"):
@@ -84,10 +83,9 @@ def test_a_schema_of_a_newer_finery_is_refused_and_left_alone(database_url: str)
     database.close()
 
 
-def test_the_tables_are_those_that_the_code_means(database_url: str) -> None:
+def test_the_tables_are_those_that_the_code_means(migrated_url: str) -> None:
     """What the migrations make is what `schema` says, on both engines."""
-    database = Database(database_url)
-    database.migrate()
+    database = Database(migrated_url)
     with database.read() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": False})
         assert compare_metadata(context, metadata) == []

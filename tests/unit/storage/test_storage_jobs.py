@@ -15,9 +15,8 @@ from finery.storage.pages import Cursor
 
 
 @pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    database = Database(database_url)
-    database.migrate()
+def database(migrated_url: str) -> Iterator[Database]:
+    database = Database(migrated_url)
     yield database
     database.close()
 
@@ -96,14 +95,14 @@ def doors(database: Database, url: str) -> list[Database]:
     return [database] if database.is_sqlite else [database, Database(url), Database(url)]
 
 
-def test_many_claimers_get_each_job_once(database: Database, database_url: str, project_id: str) -> None:
-    claim_at_once(doors(database, database_url), project_id, jobs_waiting=96, claimers=16)
+def test_many_claimers_get_each_job_once(database: Database, migrated_url: str, project_id: str) -> None:
+    claim_at_once(doors(database, migrated_url), project_id, jobs_waiting=96, claimers=16)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_sixteen_claimers_get_ten_thousand_jobs_once(database: Database, database_url: str, project_id: str) -> None:
-    claim_at_once(doors(database, database_url), project_id, jobs_waiting=10_000, claimers=16)
+def test_sixteen_claimers_get_ten_thousand_jobs_once(database: Database, migrated_url: str, project_id: str) -> None:
+    claim_at_once(doors(database, migrated_url), project_id, jobs_waiting=10_000, claimers=16)
 
 
 def test_projects_take_turns_and_a_full_one_waits(database: Database, project_id: str) -> None:
