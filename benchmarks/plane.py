@@ -21,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from finery.core import hyperparameters
 from finery.core.jobs import Job, JobStatus
 from finery.settings import Settings
 from finery.storage import jobs, projects
@@ -81,6 +82,7 @@ def fill(settings: Settings, ids: list[str], training_file: str) -> None:
         project = projects.find_project(connection, "default")
     assert project is not None
     dice = random.Random(0)
+    options = hyperparameters.check({})
     job = Job(
         id="",
         project_id=project.id,
@@ -90,8 +92,10 @@ def fill(settings: Settings, ids: list[str], training_file: str) -> None:
         seed=1,
         status=JobStatus.QUEUED,
         method="supervised",
-        options={"n_epochs": 3},
-        resolved={"n_epochs": 3},
+        options=options,
+        resolved=hyperparameters.resolve(
+            options, method="supervised", num_examples=12, context_tokens=2048, longest_example=50, task="chat"
+        ),
         data={"training": {"sha256": "0" * 64, "rows": 12, "tokens": 100}},
         created_at=1,
     )
