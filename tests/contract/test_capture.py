@@ -49,6 +49,17 @@ def ask(client: openai.OpenAI, name: str, text: str, **options: Any) -> Any:
     return client.chat.completions.create(model=name, messages=messages, **options)
 
 
+def exactly(answer: str) -> dict[str, Any]:
+    """A response format that leaves one answer."""
+    schema = {
+        "type": "object",
+        "properties": {"colour": {"type": "string", "enum": [answer]}},
+        "required": ["colour"],
+        "additionalProperties": False,
+    }
+    return {"type": "json_schema", "json_schema": {"name": "one", "strict": True, "schema": schema}}
+
+
 def captured(http: httpx.Client, name: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = (
         http.get(f"/finery/v1/deployments/{name}/captured", params={"limit": 100}).raise_for_status().json()["data"]
@@ -87,12 +98,9 @@ def test_what_was_kept_becomes_a_version_that_a_job_takes(
 ) -> None:
     path = f"/finery/v1/deployments/{deployed}"
     http.put(f"{path}/capture", json={"redact": False}).raise_for_status()
-    for i in range(300):
-        whole = [one for one in captured(http, deployed) if one["finish_reason"] == "stop" and one["answer"].strip()]
-        # The same words with the same answer are one row, and a job wants ten.
-        if len({json.dumps([one["messages"], one["answer"]]) for one in whole}) > 11:
-            break
-        ask(client, deployed, f"the ticket about green number {i}", logit_bias={"2": 5})
+    # A schema of one answer makes it whole, whatever the little model would rather say.
+    for i in range(12):
+        ask(client, deployed, f"the ticket about green number {i}", logit_bias={}, response_format=exactly(f"green {i}"))
     http.delete(f"{path}/capture").raise_for_status()
     made = http.post(f"{path}/captured/dataset", json={"dataset": "live"}).raise_for_status().json()
     assert made["version"] == 1
