@@ -1,7 +1,7 @@
 """What is in a text: harms with severities, attacks, profanity, personal data. Knows no policy, no process, no caller.
 
-The way of a text: disguises off (`normalise`) → cut into windows → n-grams of all windows → the encoder on the few most
-suspicious ones → calibrated log-odds → severities. Without the encoder's package the n-grams decide alone.
+The way of a text: disguises off (`normalise`) → cut into windows and sentences → n-grams of all of them → the encoder
+on the most suspicious ones → calibrated log-odds → severities. Without the encoder's package the n-grams decide alone.
 """
 
 import logging
@@ -17,12 +17,14 @@ from finery.data import sensitive
 from finery.safety import encoder, lexicon
 from finery.safety.heads import Heads
 from finery.safety.normalise import fold
-from finery.safety.windows import windows
+from finery.safety.windows import sentences, windows
 
 log = logging.getLogger(__name__)
 
 ENCODED_WINDOWS = 1
 """How many windows of a long text the encoder reads: those that the n-grams find the most suspicious."""
+ENCODED_SENTENCES = 1
+"""And how many further pieces of it: a sentence that is thin in its window."""
 SURELY_HARMLESS = -3.0
 """Where the n-grams' log-odds of every harm and attack are below this, the encoder isn't asked: of the held-out windows
 that it would have put at medium 0.5 % are passed over so, and of plain prompts two thirds cost a millisecond."""
@@ -77,7 +79,8 @@ class Classifier:
     def log_odds(self, text: str) -> Array:
         """(heads,) log-odds of a text: of each head the highest of its windows."""
         folded = fold(text)
-        spans = windows(folded)
+        whole = windows(folded)
+        spans = sorted({*whole, *sentences(folded)})
         linear = self.heads.linear(folded, spans)
         alone = self.heads.alone(linear)
         if self.encoder is None:
@@ -85,7 +88,9 @@ class Classifier:
         suspicion = alone[:, [self.heads.names.index(name) for name in LOOKED_FOR]].max(1)
         if suspicion.max() < SURELY_HARMLESS:
             return np.asarray(alone.max(0), np.float32)
-        chosen = np.argsort(-suspicion, kind="stable")[:ENCODED_WINDOWS]
+        order = np.argsort(-suspicion, kind="stable")
+        wide = [i for i in order if spans[i] in whole][:ENCODED_WINDOWS]
+        chosen = [*wide, *[i for i in order if i not in wide and suspicion[i] >= SURELY_HARMLESS][:ENCODED_SENTENCES]]
         features = self.encoder.encode([folded[spans[i][0] : spans[i][1]] for i in chosen])
         return np.asarray(self.heads.joined(linear[chosen], self.heads.network(features)).max(0), np.float32)
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from finery.safety import ngrams
 from finery.safety.ngrams import PIECES, grams
-from finery.safety.windows import STRIDE, WINDOW, windows
+from finery.safety.windows import STRIDE, WINDOW, sentences, windows
 
 
 def test_the_same_words_have_the_same_buckets_wherever_they_stand() -> None:
@@ -46,3 +46,21 @@ def test_windows_cover_every_character(length: int) -> None:
     assert covered == set(range(length))
     assert all(end - begin <= WINDOW for begin, end in found)
     assert all(later[0] - earlier[0] <= STRIDE for earlier, later in itertools.pairwise(found))
+
+
+def test_sentences_end_at_stops_and_lines_and_short_ones_join_the_next() -> None:
+    text = "No. Take the second road on the left.\nWill it rain tomorrow in Lisbon?  It surely might!"
+    assert [text[begin:end].strip() for begin, end in sentences(text)] == [
+        "No. Take the second road on the left.",
+        "Will it rain tomorrow in Lisbon?",
+        "It surely might!",
+    ]
+
+
+@given(st.text(alphabet="ab .!?\n。", max_size=1500))
+def test_sentences_follow_each_other_and_fit_a_window(text: str) -> None:
+    found = sentences(text)
+    assert all(begin < end <= begin + WINDOW for begin, end in found)
+    assert all(one[1] <= other[0] for one, other in itertools.pairwise(found))
+    if len(text) <= WINDOW:
+        assert "".join(text[begin:end] for begin, end in found) == text
