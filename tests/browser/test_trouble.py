@@ -21,7 +21,7 @@ def test_an_answer_that_breaks_off_gives_the_question_back(person: Person, serve
     page.get_by_label("Most tokens").fill("2")
     page.get_by_label("Your message").fill("first")
     button(page, "Send").click()
-    page.get_by_text(" tokens", exact=False).first.wait_for()
+    page.locator("#content .turns .hint", has_text=" tokens").wait_for()
     (process,) = server.children("finery.serving.server")
     os.kill(process, signal.SIGSTOP)  # Nothing comes until it is gone: the question is in flight for sure.
     page.get_by_label("Your message").fill("where is my parcel")

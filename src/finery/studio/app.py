@@ -56,5 +56,11 @@ def _draw(wire: Wire, sessions: Sessions) -> None:
         ui.navigate.to("/sign-in")
         return
     ui.context.client.page.language = QUASAR_LANGUAGES[words.language]
-    visit = Visit(api=Api(wire=wire, key=session.key), words=words, sessions=sessions, session=session)
+    visit = Visit(
+        api=Api(wire=wire, key=session.key),
+        words=words,
+        sessions=sessions,
+        session=session,
+        client=ui.context.client,
+    )
     frame.draw(visit, look=look_of(request))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ParamSpec
 from urllib.parse import quote
 
-from nicegui import ui
+from nicegui import Client, ui
 
 from finery.core.errors import FineryError
 from finery.studio.client import Api, SessionEnded
@@ -31,6 +31,8 @@ class Visit:
     words: Words
     sessions: Sessions
     session: Session
+    client: Client
+    """The open page; what is told is told there, even where the button that was pressed is gone by then."""
 
     def t(self, english: str, **values: Any) -> str:
         """A text in the person's language."""
@@ -72,19 +74,20 @@ class Visit:
 
     def tell(self, text: str, *, good: bool = False) -> None:
         """Say something that stays until it is put away (a refusal), or for a moment (a success)."""
-        ui.notify(
-            text,
-            type="positive" if good else "negative",
-            position="top",
-            multi_line=True,
-            close_button=self.t("Close"),
-            timeout=4000 if good else 0,
-        )
+        with self.client.content:
+            ui.notify(
+                text,
+                type="positive" if good else "negative",
+                position="top",
+                multi_line=True,
+                close_button=self.t("Close"),
+                timeout=4000 if good else 0,
+            )
 
     def tell_session_ended(self) -> None:
         """Offer to sign in again and come back to this very page."""
-        path = PREFIX + ui.context.client.sub_pages_router.current_path
-        with ui.context.client.content, ui.dialog(value=True).props("persistent") as dialog, ui.card():
+        path = PREFIX + self.client.sub_pages_router.current_path
+        with self.client.content, ui.dialog(value=True).props("persistent") as dialog, ui.card():
             ui.label(self.t("Your session has ended")).classes("dialog-title")
             ui.label(self.t("Sign in again to go on; what you typed is kept."))
             href = f"{SIGN_IN}?ended=1&next={quote(path)}"
