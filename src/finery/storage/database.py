@@ -15,11 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import alembic.command
-import alembic.config
 import sqlalchemy
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, OperationalError
@@ -61,7 +57,6 @@ class Database:
             Conflict: the schema is of a newer Finery.
             Unavailable: the database doesn't answer.
         """
-        config = _alembic_config()
         with self._writing, _said_plainly(with_reason=True), self.engine.connect() as connection:
             if self.is_sqlite:
                 # A table is changed by making it anew: the old one is dropped while others still point to it. All
@@ -69,10 +64,11 @@ class Database:
                 connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
             self._begin(connection)
             try:
-                _require_known(schema_of(connection))
-                config.attributes["connection"] = connection
-                alembic.command.upgrade(config, version)
-                connection.commit()
+                found = schema_of(connection)
+                _require_known(found)
+                if found != max(known_schemas()):
+                    _upgrade(connection, version)
+                    connection.commit()
             finally:
                 connection.rollback()
                 if self.is_sqlite:
@@ -114,19 +110,27 @@ class Database:
 
 
 def known_schemas() -> set[str]:
-    """The versions of the schema that this Finery can bring to its own."""
-    return {script.revision for script in ScriptDirectory.from_config(_alembic_config()).walk_revisions()}
+    """The versions of the schema that this Finery can bring to its own: the files of migrations begin with them."""
+    return {script.name[:4] for script in (_MIGRATIONS / "versions").glob("[0-9]*.py")}
 
 
 def schema_of(connection: Connection) -> str | None:
     """The version of the schema that a database has; None where it has none yet."""
-    return MigrationContext.configure(connection).get_current_revision()
+    if not sqlalchemy.inspect(connection).has_table("alembic_version"):
+        return None
+    version: str | None = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+    return version
 
 
-def _alembic_config() -> alembic.config.Config:
+def _upgrade(connection: Connection, version: str) -> None:
+    # Half a second of imports, which a start with the schema of today doesn't pay.
+    import alembic.command
+    import alembic.config
+
     config = alembic.config.Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
-    return config
+    config.attributes["connection"] = connection
+    alembic.command.upgrade(config, version)
 
 
 def _require_known(revision: str | None) -> None:

@@ -90,3 +90,8 @@ def test_the_tables_are_those_that_the_code_means(migrated_url: str) -> None:
         context = MigrationContext.configure(connection, opts={"compare_type": False})
         assert compare_metadata(context, metadata) == []
     database.close()
+
+
+def test_migrations_are_known_by_their_names() -> None:
+    """A start looks at names alone, without alembic."""
+    assert sorted(module.known_schemas()) == versions()
