@@ -10,8 +10,10 @@ messages        the rules of a chat example
 tools           the rules of tools in a chat example
 texts           what people wrote in a row
 tokens          rows against a base model: counted, and refused where they would teach nothing
+counting        many rows' tokens, counted without their lists
 fast_rendering  a model's chat template, faster, to the very same text
 fast_tokenizer  a model's tokenizer, faster, to the very same tokens
+literals        any of some texts in a text, found fast
 quality         the quality report
 corpus          the rows of several files as one sequence, kept on disk
 duplicates      exact and near duplicates, and leaks between files

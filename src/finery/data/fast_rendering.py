@@ -17,6 +17,7 @@ from typing import Any
 from jinja2 import Environment
 
 from finery.core.errors import InvalidRequest
+from finery.data.literals import Literals
 from finery.modeling.rendering import Rendered, Renderer, Span
 
 CHECKED_ONE_IN = 128
@@ -31,23 +32,15 @@ Shape = tuple[tuple[str, float], ...]
 """Role and weight of each message."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """A place in a rendering: so many characters of the template's own, and all of the first contents."""
-
-    own: int
-    contents: int
-
-    def among(self, lengths: list[int]) -> int:
-        """The character there, when the first n contents have `lengths[n]` characters."""
-        return self.own + lengths[self.contents]
+Place = tuple[int, int]
+"""A place in a rendering: after so many characters of the template's own, and after so many of the contents."""
 
 
 @dataclass(slots=True)
 class _Mould:
     parts: list[str]
     """The texts around the contents, one more than there are contents."""
-    spans: list[tuple[_Place, _Place, _Place, float]]
+    spans: list[tuple[Place, Place, Place, float]]
     used: int = 0
 
 
@@ -58,7 +51,7 @@ class FastRenderer:
         self._exact = exact
         self._moulds: dict[tuple[Shape, bool], _Mould | None] = {}
         self._trusted = not _CHANGES.search(exact.source)
-        self._tags = re.compile("|".join([_MARK, *map(re.escape, sorted(_tags(exact.source)))]))
+        self._tags = Literals({_MARK, *_tags(exact.source)})
 
     @property
     def uses_moulds(self) -> bool:
@@ -101,11 +94,12 @@ class FastRenderer:
     def _shape_of(self, messages: Sequence[Mapping[str, Any]]) -> Shape | None:
         """None for a conversation that has more than roles, weights and plain texts."""
         shape = []
+        find = self._tags.find
         for message in messages:
             content, weight = message.get("content"), message.get("weight")
-            if len(message) > (2 if weight is None else 3) or not isinstance(content, str) or not content:
+            if len(message) > (2 if weight is None else 3) or not isinstance(content, str):
                 return None
-            if content[0].isspace() or content[-1].isspace() or self._tags.search(content):
+            if content != content.strip() or not content or find(content):
                 return None
             shape.append((message.get("role", ""), 1.0 if weight is None else float(weight)))
         return tuple(shape)
@@ -140,20 +134,21 @@ def _tags(source: str) -> set[str]:
     return {text for text in strings if len(text) > 1 and _MARKUP.search(text)}
 
 
-def _place(at: int, ends: list[int]) -> _Place:
+def _place(at: int, ends: list[int]) -> Place:
     contents = sum(end <= at for end in ends)
-    return _Place(at - 3 * contents, contents)
+    return at - 3 * contents, contents
 
 
 def _cast(mould: _Mould, contents: list[str]) -> Rendered:
     pieces = [mould.parts[0]]
-    lengths = [0]
+    # Characters of the first n contents.
+    before = [0]
     for content, part in zip(contents, mould.parts[1:], strict=True):
         pieces += (content, part)
-        lengths.append(lengths[-1] + len(content))
+        before.append(before[-1] + len(content))
     spans = [
-        Span(start.among(lengths), body_end.among(lengths), limit.among(lengths), weight)
-        for start, body_end, limit, weight in mould.spans
+        Span(start + before[n], body_end + before[m], limit + before[k], weight)
+        for (start, n), (body_end, m), (limit, k), weight in mould.spans
     ]
     return Rendered("".join(pieces), spans)
 

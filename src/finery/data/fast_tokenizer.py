@@ -41,6 +41,24 @@ class FastEncoding:
     offsets: "Offsets"
 
 
+@dataclass(frozen=True, slots=True)
+class Flat:
+    """The tokens of many texts in one row."""
+
+    ids: NDArray[np.uint32]
+    starts: NDArray[np.int64]
+    """The byte at which each token begins, counted over all texts; at the end, one more: the number of bytes."""
+    bounds: NDArray[np.int64]
+    """The first token of each text; at the end, one more: the number of tokens."""
+    adds_up: NDArray[np.bool_]
+    """Whether a text's tokens have as many bytes as the text: else they are not to be used."""
+
+    def of(self, place: int, text: str) -> FastEncoding:
+        """The encoding of one text, which must add up."""
+        first, last = int(self.bounds[place]), int(self.bounds[place + 1])
+        return _encoding(text, self.ids[first:last], self.starts[first : last + 1] - self.starts[first])
+
+
 class Offsets(Sequence[tuple[int, int]]):
     """Where each token begins and ends, in characters. Pairs are made when asked for: most never are."""
 
@@ -106,53 +124,59 @@ class FastTokenizer:
 
     def encode_batch(self, texts: Sequence[str], *, add_special_tokens: bool) -> list[Any]:
         """As `Tokenizer.encode_batch`: objects with ids and offsets (in characters), one a text."""
-        if self._engine is None or add_special_tokens:
+        flat = None if add_special_tokens else self.encode_flat(texts)
+        if flat is None:
             return list(self._exact.encode_batch(texts, add_special_tokens=add_special_tokens))
-        encoded: list[Any] = self._encode(texts)
+        known = flat.adds_up.tolist()
+        encoded: list[Any] = [flat.of(place, text) if known[place] else None for place, text in enumerate(texts)]
         left = [place for place, encoding in enumerate(encoded) if encoding is None]
-        checked = [place for place in range(len(texts)) if self._is_checked(place) and encoded[place] is not None]
-        self._seen += len(texts)
-        exact = self._exact.encode_batch([texts[place] for place in (*left, *checked)], add_special_tokens=False)
-        for place, encoding in zip(checked, exact[len(left) :], strict=True):
-            if encoded[place].ids != encoding.ids or encoded[place].offsets != encoding.offsets:
-                self._engine = None
-                return list(self._exact.encode_batch(texts, add_special_tokens=False))
-        for place, encoding in zip(left, exact, strict=False):
+        exact = self._exact.encode_batch([texts[place] for place in left], add_special_tokens=False)
+        for place, encoding in zip(left, exact, strict=True):
             encoded[place] = encoding
-        if left and len(left) == len(texts):
-            self._engine = None
         return encoded
+
+    def encode_flat(self, texts: Sequence[str]) -> Flat | None:
+        """All texts at once; None where the second engine isn't trusted."""
+        if self._engine is None:
+            return None
+        ids, bounds = self._engine.encode_batch_flat(list(texts), add_special_tokens=False)
+        numbers = np.frombuffer(ids, dtype="<u4")
+        starts = np.zeros(len(numbers) + 1, np.int64)
+        np.cumsum(self._lengths[numbers], out=starts[1:])
+        edges = np.frombuffer(bounds, dtype="<u8").astype(np.int64)
+        sizes = [len(text) if text.isascii() else len(text.encode()) for text in texts]
+        flat = Flat(numbers, starts, edges, np.diff(starts[edges]) == sizes)
+        if not self._holds(flat, texts):
+            self._engine = None
+            return None
+        return flat
+
+    def _holds(self, flat: Flat, texts: Sequence[str]) -> bool:
+        """Whether some of the texts have the very tokens that tokenizers gives."""
+        checked = [place for place in range(len(texts)) if self._is_checked(place) and flat.adds_up[place]]
+        self._seen += len(texts)
+        exact = self._exact.encode_batch([texts[place] for place in checked], add_special_tokens=False)
+        same = all(
+            ours.ids == other.ids and list(ours.offsets) == other.offsets
+            for ours, other in zip((flat.of(place, texts[place]) for place in checked), exact, strict=True)
+        )
+        return same and (not len(texts) or bool(flat.adds_up.any()))
 
     def _is_checked(self, place: int) -> bool:
         number = self._seen + place
         return number < _CHECKED_FIRST or number % CHECKED_ONE_IN == 0
 
-    def _encode(self, texts: Sequence[str]) -> list[FastEncoding | None]:
-        """Each text's tokens and their offsets; None where they can't be told from the bytes."""
-        flat, bounds = self._engine.encode_batch_flat(list(texts), add_special_tokens=False)
-        ids = np.frombuffer(flat, dtype="<u4")
-        ends = np.r_[0, np.cumsum(self._lengths[ids])]
-        edges = np.frombuffer(bounds, dtype="<u8").tolist()
-        return [
-            _encoding(text, ids[first:last], ends[first : last + 1] - ends[first])
-            for text, first, last in zip(texts, edges, edges[1:], strict=False)
-        ]
 
-
-def _encoding(text: str, ids: NDArray[np.uint32], edges: NDArray[np.int64]) -> FastEncoding | None:
+def _encoding(text: str, ids: NDArray[np.uint32], edges: NDArray[np.int64]) -> FastEncoding:
     """`edges` are the bytes at which tokens begin and end: one more than there are tokens."""
-    if not text.isascii():
-        data = np.frombuffer(text.encode(), dtype=np.uint8)
-        if edges[-1] != len(data):
-            return None
-        # A token inside a character of several bytes has all of that character, as in tokenizers.
-        character = np.cumsum((data & 0xC0) != 0x80) - 1
-        starts, ends = character[edges[:-1]], character[edges[1:] - 1] + 1
-        return FastEncoding(ids.tolist(), Offsets(starts.tolist(), ends.tolist()))
-    if edges[-1] != len(text):
-        return None
-    places = edges.tolist()
-    return FastEncoding(ids.tolist(), Offsets(places[:-1], places[1:]))
+    if text.isascii():
+        places = edges.tolist()
+        return FastEncoding(ids.tolist(), Offsets(places[:-1], places[1:]))
+    data = np.frombuffer(text.encode(), dtype=np.uint8)
+    # A token inside a character of several bytes has all of that character, as in tokenizers.
+    character = np.cumsum((data & 0xC0) != 0x80) - 1
+    starts, ends = character[edges[:-1]], character[edges[1:] - 1] + 1
+    return FastEncoding(ids.tolist(), Offsets(starts.tolist(), ends.tolist()))
 
 
 def _byte_lengths(tokenizer: Tokenizer) -> NDArray[np.int64]:

@@ -4,7 +4,6 @@ The tokens and what is trained of them come from `modeling.template`, the very c
 A file must have passed `preflight` first: rows here are taken to be well formed.
 """
 
-import re
 from array import array
 from collections.abc import Mapping
 from itertools import groupby, islice
@@ -12,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from finery.core.errors import InvalidRequest
-from finery.data.fast_tokenizer import accelerated
+from finery.data.counting import Count, Counter
 from finery.data.findings import MAX_FINDINGS, Findings, Report
 from finery.data.formats import format_of
+from finery.data.literals import Literals
 from finery.data.percentiles import percentiles
 from finery.data.rows import iterate
 from finery.data.texts import content_text, texts
@@ -75,7 +75,7 @@ class _Checker:
 
     def __init__(self, template: ChatTemplate, max_tokens: int, findings: Findings, max_findings: int) -> None:
         self._template = template
-        self._quick = accelerated(template)
+        self._counter = Counter(template)
         self._max_tokens = max_tokens
         self._findings = findings
         self._max_findings = max_findings
@@ -101,9 +101,9 @@ class _Checker:
                 ]
             else:
                 examples.append((line, row, "$"))
-        encoded = self._quick.encode_examples(row for _, row, _ in examples)
-        for (line, row, path), example in zip(examples, encoded, strict=True):
-            self._take_example(line, row, path, example)
+        counts = self._counter.count(row for _, row, _ in examples)
+        for (line, row, path), count in zip(examples, counts, strict=True):
+            self._take_example(line, row, path, count)
 
     def report(self, size: int) -> Report:
         """The report on all rows taken."""
@@ -115,20 +115,16 @@ class _Checker:
         }
         return self._findings.report(form=self._form, rows=self._rows, size=size, statistics=statistics)
 
-    def _take_example(self, line: int, row: dict[str, Any], path: str, example: Example | InvalidRequest) -> None:
-        if isinstance(example, InvalidRequest):
-            where = f"$.{example.param}" if example.param and path == "$" else path
-            self._findings.add("template_refused", line, where, example.message)
+    def _take_example(self, line: int, row: dict[str, Any], path: str, count: Count | InvalidRequest) -> None:
+        if isinstance(count, InvalidRequest):
+            where = f"$.{count.param}" if count.param and path == "$" else path
+            self._findings.add("template_refused", line, where, count.message)
             return
-        weights = example.weights
-        trained = len(weights) - weights.count(0.0)
-        self._trained += trained
-        self._count(line, row, path, len(weights))
-        if trained == 0:
+        self._trained += count.trained
+        self._count(line, row, path, count.tokens)
+        if count.last is None:
             self._findings.add("no_trained_token", line, path, "none of the row's tokens would be trained")
-            return
-        last = next(index for index in range(len(weights) - 1, -1, -1) if weights[index] > 0)
-        if example.tokens[last] not in self._ends:
+        elif count.last not in self._ends:
             self._findings.add("no_end_token", line, path, "no end token is among the row's trained tokens")
 
     def _count(self, line: int, row: dict[str, Any], path: str, length: int) -> None:
@@ -144,12 +140,10 @@ class _Checker:
         self._findings.add("over_context", line, where, message)
 
     def _find_special(self, line: int, row: dict[str, Any]) -> None:
-        if self._special is None:
-            return
         for path, text in texts(row):
-            found = self._special.search(text)
+            found = self._special.find(text)
             if found:
-                message = f"the text holds {found.group()}, which this model reads as a control token"
+                message = f"the text holds {found}, which this model reads as a control token"
                 self._findings.add("special_token_in_text", line, path, message)
 
 
@@ -164,9 +158,8 @@ def _with_output(row: Mapping[str, Any], output: str) -> dict[str, Any]:
     return {"messages": [*context, *row[output]], "tools": given.get("tools")}
 
 
-def _special_tokens(template: ChatTemplate) -> re.Pattern[str] | None:
-    tokens = [token.content for token in template.tokenizer.get_added_tokens_decoder().values() if token.special]
-    return re.compile("|".join(map(re.escape, sorted(tokens, key=len, reverse=True)))) if tokens else None
+def _special_tokens(template: ChatTemplate) -> Literals:
+    return Literals(token.content for token in template.tokenizer.get_added_tokens_decoder().values() if token.special)
 
 
 def _cut(row: dict[str, Any], path: str, template: ChatTemplate, limit: int) -> tuple[str, str]:

@@ -6,8 +6,7 @@ the whole are searched with a marked content instead. It does not know tokens; `
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2 import Template, TemplateError, meta
 
@@ -20,8 +19,7 @@ _MARK = "\ue000\ue001\ue002"
 """Private-use characters: a content that no template treats in its own way."""
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """Characters of a rendering that an assistant says, and that are trained."""
 
     start: int
@@ -32,8 +30,7 @@ class Span:
     weight: float
 
 
-@dataclass(frozen=True, slots=True)
-class Rendered:
+class Rendered(NamedTuple):
     """A row as text, before it is cut into tokens."""
 
     text: str

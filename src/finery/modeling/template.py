@@ -118,7 +118,7 @@ class ChatTemplate:
 
     def encode_text(self, text: str) -> list[int]:
         """Token ids of a text as it is, special tokens in it read as such, BOS in front if the tokenizer wants one."""
-        return [*self._missing_bos(text), *self.tokenizer.encode(text, add_special_tokens=False).ids]
+        return [*self.missing_bos(text), *self.tokenizer.encode(text, add_special_tokens=False).ids]
 
     def decode(self, tokens: Sequence[int], *, skip_special: bool = False) -> str:
         """The text of token ids."""
@@ -134,15 +134,25 @@ class ChatTemplate:
 
     def encode_examples(self, rows: Iterable[Mapping[str, Any]]) -> list[Example | InvalidRequest]:
         """As `encode_example`, for many rows at once on all cores; a row that can't be encoded gives its error."""
+        results = self.render_rows(rows)
+        texts = [r.text for r in results if isinstance(r, Rendered)]
+        encodings = iter(self.tokenizer.encode_batch(texts, add_special_tokens=False))
+        return [r if isinstance(r, InvalidRequest) else self._weigh(r, next(encodings))[0] for r in results]
+
+    def render_rows(self, rows: Iterable[Mapping[str, Any]]) -> list[Rendered | InvalidRequest]:
+        """Rows as texts with what is trained of them; a row that can't be rendered gives its error."""
         results: list[Rendered | InvalidRequest] = []
         for row in rows:
             try:
                 results.append(self._render_row(row))
             except InvalidRequest as error:
                 results.append(error)
-        texts = [r.text for r in results if isinstance(r, Rendered)]
-        encodings = iter(self.tokenizer.encode_batch(texts, add_special_tokens=False))
-        return [r if isinstance(r, InvalidRequest) else self._weigh(r, next(encodings))[0] for r in results]
+        return results
+
+    def missing_bos(self, text: str) -> list[int]:
+        """BOS where the tokenizer wants one and the text has none: never two, never forgotten."""
+        bos = self._special.get("bos_token")
+        return [] if bos is not None and text.startswith(bos) else self.bos_ids
 
     def encode_preference(self, row: Mapping[str, Any]) -> tuple[Example, Example]:
         """(preferred, non-preferred) of a row with `input`, `preferred_output` and `non_preferred_output`.
@@ -178,11 +188,6 @@ class ChatTemplate:
         ids = self.tokenizer.encode(self._renderer.after_assistant(), add_special_tokens=False).ids
         return ids[0] if ids and ids[0] in self._added else None
 
-    def _missing_bos(self, text: str) -> list[int]:
-        """BOS where the tokenizer wants one and the text has none: never two, never forgotten."""
-        bos = self._special.get("bos_token")
-        return [] if bos is not None and text.startswith(bos) else self.bos_ids
-
     def _render_row(self, row: Mapping[str, Any]) -> Rendered:
         if "messages" in row:
             tools = row.get("tools") or _old_tools(row.get("functions"))
@@ -206,7 +211,7 @@ class ChatTemplate:
             first, last = bisect_left(starts, span.start), bisect_left(starts, span.limit)
             end = self._turn_end(ids, starts, span, last)
             weights[first:end] = [span.weight] * (end - first)
-        bos = self._missing_bos(rendered.text)
+        bos = self.missing_bos(rendered.text)
         ids, weights, offsets = [*bos, *ids], [0.0] * len(bos) + weights, [(0, 0)] * len(bos) + offsets
         if rendered.ends_with_eos:
             ids, weights, offsets = [*ids, self.eos_token_id], [*weights, 1.0], [*offsets, (len(rendered.text),) * 2]
