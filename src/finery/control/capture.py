@@ -65,6 +65,7 @@ def get_policy(plane: ControlPlane, caller: Caller, name: str) -> CapturePolicy 
 def stop(plane: ControlPlane, caller: Caller, name: str) -> None:
     """Keep no more; what was kept stays for its time."""
     deployments.get(plane, caller, name)
+    save(plane)  # what was answered while it was on
     with plane.database.write() as connection:
         records.remove_owned(connection, caller.project.id, Kind.CAPTURE_POLICY, name)
     plane.traffic.capture(caller.project.id, name, None)
