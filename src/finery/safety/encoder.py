@@ -56,18 +56,18 @@ class Encoder:
 
     def encode(self, texts: Sequence[str]) -> Features:
         """(N, FEATURES) of N texts, of each its first MAX_TOKENS tokens."""
-        encoded = self._tokenizer.encode_batch(list(texts))
-        mask = np.array([item.attention_mask for item in encoded], np.int64)
+        return np.stack([self._encode(item.ids) for item in self._tokenizer.encode_batch(list(texts))])
+
+    def _encode(self, ids: list[int]) -> Features:
+        # One by one: in a batch every text would cost as much as the longest.
+        given = np.array([ids], np.int64)
         inputs: dict[str, Any] = {
-            "input_ids": np.array([item.ids for item in encoded], np.int64),
-            "attention_mask": mask,
-            "token_type_ids": np.zeros_like(mask),
+            "input_ids": given,
+            "attention_mask": np.ones_like(given),
+            "token_type_ids": np.zeros_like(given),
         }
         (states,) = self._session.run(None, inputs)
-        weights = mask[:, :, None].astype(np.float32)
-        mean = (states * weights).sum(1) / weights.sum(1)
-        largest = np.where(weights > 0, states, -np.inf).max(1)
-        return np.concatenate([mean, largest], axis=1).astype(np.float32)
+        return np.concatenate([states[0].mean(0), states[0].max(0)]).astype(np.float32)
 
 
 def _word_pieces() -> Any:
@@ -81,5 +81,4 @@ def _word_pieces() -> Any:
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", places["[SEP]"]), ("[CLS]", places["[CLS]"]))
     tokenizer.enable_truncation(MAX_TOKENS)
-    tokenizer.enable_padding()
     return tokenizer
