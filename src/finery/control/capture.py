@@ -138,9 +138,10 @@ def to_dataset(
 
 def load(plane: ControlPlane) -> None:
     """Tell the traffic which deployments are captured, and that no others are."""
+    as_of = plane.traffic.policy_changes
     with plane.database.read() as connection:
         kept = records.list_in(connection, Kind.CAPTURE_POLICY, "")
-    plane.traffic.capture_only({(one.project_id, one.owner): CapturePolicy(**one.body) for one in kept})
+    plane.traffic.capture_only({(one.project_id, one.owner): CapturePolicy(**one.body) for one in kept}, as_of=as_of)
 
 
 def save(plane: ControlPlane) -> None:

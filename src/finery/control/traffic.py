@@ -125,6 +125,8 @@ class Traffic:
         self._unsaved: dict[tuple[str, str, int], Tally] = {}
         self._active: dict[Series, int] = {}
         self._policies: dict[Series, CapturePolicy] = {}
+        self.policy_changes = 0
+        """How often somebody said what is captured: what was looked up before the last time is out of date."""
         self._captured: deque[tuple[Captured, CapturePolicy]] = deque(maxlen=MAX_CAPTURED)
 
     @contextmanager
@@ -165,21 +167,28 @@ class Traffic:
     def capture(self, project_id: str, name: str, policy: CapturePolicy | None) -> None:
         """Keep a deployment's conversations from now on, or no more."""
         with self._lock:
-            if policy is None:
-                self._policies.pop((project_id, name), None)
-                self._captured = deque(
-                    (one for one in self._captured if (one[0].project_id, one[0].name) != (project_id, name)),
-                    maxlen=MAX_CAPTURED,
-                )
-            else:
-                self._policies[project_id, name] = policy
+            self.policy_changes += 1
+            self._capture((project_id, name), policy)
 
-    def capture_only(self, policies: Mapping[tuple[str, str], CapturePolicy]) -> None:
-        """Keep the conversations of these deployments (project id and name), and of no others."""
-        for project_id, name in [key for key in self._policies if key not in policies]:
-            self.capture(project_id, name, None)
-        for (project_id, name), policy in policies.items():
-            self.capture(project_id, name, policy)
+    def capture_only(self, policies: Mapping[Series, CapturePolicy], *, as_of: int) -> None:
+        """Keep the conversations of these deployments, and of no others.
+
+        `as_of` is `policy_changes` from before they were looked up: if somebody said otherwise since, nothing is done.
+        """
+        with self._lock:
+            if self.policy_changes != as_of:
+                return
+            for series in [*self._policies, *policies]:
+                self._capture(series, policies.get(series))
+
+    def _capture(self, series: Series, policy: CapturePolicy | None) -> None:
+        if policy is not None:
+            self._policies[series] = policy
+            return
+        self._policies.pop(series, None)
+        self._captured = deque(
+            (one for one in self._captured if (one[0].project_id, one[0].name) != series), maxlen=MAX_CAPTURED
+        )
 
     def take_captured(self) -> list[tuple[Captured, CapturePolicy]]:
         """Conversations since the last call, each with the policy it was kept by."""
