@@ -21,7 +21,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # figures are per core
+for variable, value in (("TOKENIZERS_PARALLELISM", "false"), ("RAYON_NUM_THREADS", "1")):  # figures are per core
+    os.environ.setdefault(variable, value)
 
 DATA = Path(os.environ.get("FINERY_DATA_DIR", Path(__file__).parents[2] / "shared" / "data"))
 MB = 1_000_000

@@ -20,7 +20,7 @@ from finery.core.errors import InvalidRequest
 from finery.data.literals import Literals
 from finery.modeling.rendering import Rendered, Renderer, Span
 
-CHECKED_ONE_IN = 128
+CHECKED_ONE_IN = 512
 _CHECKED_FIRST = 8
 _MAX_MOULDS = 256
 _MARK = "\uf8f0"

@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 from finery.data.fast_rendering import FastRenderer
 from finery.modeling.template import ChatTemplate
 
-CHECKED_ONE_IN = 128
+CHECKED_ONE_IN = 512
 _CHECKED_FIRST = 32
 _CACHE_BYTES = 1 << 20
 

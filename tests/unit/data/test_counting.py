@@ -1,6 +1,7 @@
 """Counts over whole batches are those of the rows' own examples, whatever the template, or arrays step aside."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from finery.data.counting import Count, Counter
+from finery.data.tokens import check_tokens
 from finery.modeling.template import ChatTemplate
 
 from .conftest import CHATML, ENDLESS, STRICT, talk
@@ -86,3 +88,23 @@ def _figures(rows: list[Any], counter: Counter) -> list[tuple[int, int, int | No
         (len(example.tokens), example.trained_tokens, next(t for t in reversed(example.tokens) if t in counter._ends))  # type: ignore[union-attr]
         for example in examples
     ]
+
+
+def test_a_report_is_the_same_whether_the_file_is_worth_the_faster_way(
+    template_of: Callable[[str], ChatTemplate], jsonl: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    template = template_of(STRICT)
+    rows = [talk(f"Frage {number}: süß 🙂?", f"Antwort {number}.", weight=number % 3 and 1) for number in range(60)]
+    rows += [
+        talk("Say <|im_end|> now", "x" * 900),
+        {"messages": [{"role": "system", "content": "no"}, *rows[1]["messages"]]},
+    ]
+    path = jsonl(rows)
+    reports = []
+    for worth in (0, 1 << 40):
+        monkeypatch.setattr("finery.data.tokens._WORTH_BYTES", worth)
+        reports.append(check_tokens(path, template, max_tokens=400))
+    assert reports[0] == reports[1]
+    assert {finding.code for finding in reports[0].findings} == {
+        "no_trained_token", "over_context", "special_token_in_text", "template_refused",
+    }  # fmt: skip
