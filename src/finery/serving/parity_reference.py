@@ -21,8 +21,8 @@ from finery.serving.config import ServerConfig
 from finery.serving.engines.torch import TorchEngine
 from finery.serving.protocol import AnswerToken, GenerateRequest, error_json
 
-_NICE = 10
-"""Whoever is being answered goes first."""
+_NICE = 5
+"""Whoever is being answered goes first; beside a job in training it still gets a quarter of a core."""
 
 
 async def answer(order: dict[str, Any]) -> dict[str, Any]:
