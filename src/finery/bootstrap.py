@@ -61,31 +61,39 @@ def serve(settings: Settings) -> None:
         certificate = _certificate(settings)
         url = f"{'https' if certificate else 'http'}://{_reachable(settings.host)}:{port}"
         plane = control_plane(settings)
+        server = _http_server(settings, plane, url, certificate)
+        # Until uvicorn listens to signals, they are heard here: a stop that comes early must not be lost. And uvicorn
+        # raises the signal that ended it once more when it is done; unheard, it would end us untidied.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: setattr(server, "should_exit", True))
+        # Whoever reads the address calls at once, and waits a moment instead of being refused.
+        listener.listen(server.config.backlog)
         _announce(settings, url, certificate)
         stop = threading.Event()
         supervisor = threading.Thread(target=_supervise_worker, args=(settings, url, certificate, stop), daemon=True)
-        if settings.worker:
-            supervisor.start()
-        # uvicorn raises the signal that ended it once more when it is done; unheard, it would end us untidied.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: None)
         try:
-            config = uvicorn.Config(
-                Studio(app.build(plane), url, authority=certificate.ca if certificate else None),
-                log_level="warning",
-                access_log=False,
-                server_header=False,
-                timeout_graceful_shutdown=5,
-                # Clients keep connections, and some don't notice in time that theirs was closed.
-                timeout_keep_alive=75,
-                ssl_certfile=certificate.chain if certificate else None,
-                ssl_keyfile=certificate.key if certificate else None,
-            )
-            uvicorn.Server(config).run(sockets=[listener])
+            if settings.worker:
+                supervisor.start()
+            server.run(sockets=[listener])
         finally:
             stop.set()
             (settings.home / SERVER_FILE).unlink(missing_ok=True)
             plane.database.close()
+
+
+def _http_server(settings: Settings, plane: ControlPlane, url: str, certificate: Certificate | None) -> uvicorn.Server:
+    config = uvicorn.Config(
+        Studio(app.build(plane), url, authority=certificate.ca if certificate else None),
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=5,
+        # Clients keep connections, and some don't notice in time that theirs was closed.
+        timeout_keep_alive=75,
+        ssl_certfile=certificate.chain if certificate else None,
+        ssl_keyfile=certificate.key if certificate else None,
+    )
+    return uvicorn.Server(config)
 
 
 def control_plane(settings: Settings) -> ControlPlane:
@@ -231,7 +239,9 @@ def _certificate(settings: Settings) -> Certificate | None:
 
 
 def _announce(settings: Settings, url: str, certificate: Certificate | None) -> None:
-    (settings.home / SERVER_FILE).write_text(json.dumps({"url": url, "pid": os.getpid()}))
+    whole = settings.home / f".{SERVER_FILE}.{os.getpid()}"
+    whole.write_text(json.dumps({"url": url, "pid": os.getpid()}))
+    whole.replace(settings.home / SERVER_FILE)
     print(f"Finery listens at {url}  (home {settings.home})", flush=True)  # noqa: T201 - meant for the operator
     if certificate:
         print(f"Clients have to trust {certificate.ca}", flush=True)  # noqa: T201 - meant for the operator

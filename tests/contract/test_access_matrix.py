@@ -196,6 +196,12 @@ def test_all_routes_are_decided_and_the_public_ones_are_pinned(world: World) -> 
     assert len(decided(world)) > 90
 
 
+def test_nouns_of_our_own_are_under_our_own_path() -> None:
+    paths = {route.path for noun in app.OWN_NOUNS for route in noun.router.routes}
+    assert {path for path in paths if not path.startswith("/finery/v1/")} == set()
+    assert "/finery/v1/doctor" in paths
+
+
 def test_an_application_with_an_open_door_is_not_built(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     from fastapi import APIRouter
 

@@ -9,7 +9,7 @@ from finery.api.access import ReadsProjects
 from finery.api.context import Plane
 from finery.control import doctor
 
-router = APIRouter(prefix="/doctor", tags=["doctor"])
+router = APIRouter(prefix="/finery/v1/doctor", tags=["doctor"])
 
 
 @router.get("")
