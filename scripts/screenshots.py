@@ -7,6 +7,7 @@ tickets, in a headless Chromium, and keeps a picture of each page in docs/guide/
 It needs minutes: the model is really trained. FINERY_MODELS says where base models are (default .cache/models).
 """
 
+import json
 import os
 import sys
 import tempfile
@@ -15,9 +16,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PICTURES = ROOT / "docs" / "guide"
 MODEL = "smollm2-135m-instruct"
-ROWS = 120
-"""Of the demo's tickets: enough to learn the queues' names, few enough to wait for."""
-
 MANAGED = ("new-project", "roles", "costs", "safety")
 """Pages beside the walk."""
 SETTLE_MILLISECONDS = 500
@@ -47,9 +45,8 @@ def main() -> None:
     """Walk once."""
     models = Path(os.environ.get("FINERY_MODELS") or ROOT / ".cache" / "models")
     with tempfile.TemporaryDirectory() as scratch, sync_playwright() as driver:
-        data = Path(scratch) / "tickets.jsonl"
-        lines = (ROOT / "demo" / "support_tickets.train.jsonl").read_text(encoding="utf-8").splitlines()
-        data.write_text("\n".join(lines[:ROWS]), encoding="utf-8")
+        data = ROOT / "demo" / "support_tickets.train.jsonl"
+        first = json.loads(data.read_text(encoding="utf-8").splitlines()[0])
         server = Server(Path(scratch) / "home", models).start()
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         try:
@@ -63,9 +60,10 @@ def main() -> None:
                 search="smollm2",
                 data=data,
                 learning_rate="1",
-                epochs=2,
+                epochs=1,
                 question="Where is my parcel? It should have been here on Monday.",
                 expected="orders-shipping",
+                system=first["messages"][0]["content"],
             )
             walk(person, plan)
             for name in MANAGED:

@@ -22,6 +22,8 @@ class Plan:
     question: str
     expected: str
     """In the tuned model's answer."""
+    system: str = ""
+    """What the training rows begin with."""
 
 
 def walk(person: Person, plan: Plan) -> None:
@@ -116,6 +118,7 @@ def ask_side_by_side(person: Person, plan: Plan) -> None:
     page.get_by_role("link", name="Open in playground").click()
     page.get_by_label("Most tokens").fill("12")
     page.get_by_label("Temperature").fill("0")
+    page.get_by_label("System prompt").fill(plan.system)
     page.get_by_label("Your message").fill(plan.question)
     button(page, "Send").click()
     page.wait_for_function(
