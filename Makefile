@@ -8,7 +8,7 @@ export FINERY_MODELS = $(abspath $(MODELS))
 # Bytecode is kept: the tests start hundreds of processes, and compiling our own modules would be half a second of each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-browser serve lint bench reliability azure-ml conformance fuzz clients setup clean
+.PHONY: help demo test test-browser serve lint bench reliability azure-ml conformance fuzz clients stores setup clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -92,6 +92,17 @@ clients: $(foreach name,llm litellm promptflow,.cache/clients/$(name)/ready) ## 
 .cache/clients/%/ready:
 	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
 	$(@D)/bin/pip install --quiet "$(if $(filter litellm,$*),litellm!=1.107.0,$*)"
+	touch $@
+
+stores: .cache/stores/moto/ready .cache/stores/azurite/ready ## An S3 and an Azure Blob service, for tests
+
+.cache/stores/moto/ready:
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet "moto[server]==5.2.5"
+	touch $@
+
+.cache/stores/azurite/ready:
+	npm install --silent --no-save --prefix $(@D) azurite@3.35.0
 	touch $@
 
 $(MODELS)/$(STARTER): | setup

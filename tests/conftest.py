@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+import object_stores
 import postgres
+from object_stores import Store
 from servers import Server
 from tiny_models import write_model
 
@@ -56,6 +58,26 @@ def cluster() -> Iterator[postgres.Cluster]:
     if reason := postgres.missing():
         pytest.skip(reason)
     running = postgres.Cluster().start()
+    yield running
+    running.remove()
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[Store]:
+    """An S3 service (moto), where it is installed."""
+    yield from _store("s3")
+
+
+@pytest.fixture(scope="session")
+def az() -> Iterator[Store]:
+    """An Azure Blob service (azurite), where it is installed."""
+    yield from _store("az")
+
+
+def _store(kind: str) -> Iterator[Store]:
+    if reason := object_stores.missing(kind):
+        pytest.skip(reason)
+    running = Store(kind).start()
     yield running
     running.remove()
 

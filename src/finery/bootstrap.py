@@ -102,11 +102,12 @@ def control_plane(settings: Settings) -> ControlPlane:
     Raises:
         Conflict: the database is of a newer Finery, or names data that is in another object store.
         InvalidRequest: an address of a database or an object store that can't be one.
-        Unavailable: the database or the object store doesn't answer.
+        Unavailable: the database or the object store doesn't answer, or doesn't let us do what we have to.
     """
     database = Database(settings.database)
     database.migrate()
-    blobs = BlobStore(settings.home / "blobs", settings.blob_url)
+    blobs = BlobStore(settings.home / "blobs", settings.blob_url, settings.blob_seconds)
+    blobs.check()
     _require_its_data(database, blobs)
     _make_admin_key(settings.home, database)
     return ControlPlane(

@@ -12,6 +12,7 @@ VARIABLES = (
     ("port", "FINERY_PORT", "Port to listen on (default 8000)."),
     ("database_url", "FINERY_DATABASE_URL", "postgresql://user:password@host/database (default SQLite in the home)."),
     ("blob_url", "FINERY_BLOB_URL", "Object store (file:///folder, s3://bucket, az://container; default in the home)."),
+    ("blob_seconds", "FINERY_BLOB_SECONDS", "How long an object store on the network may be silent (default 20)."),
     ("worker_key", "FINERY_WORKER_KEY", "What workers show (default worker.key in the home); replicas share one."),
     ("lease_seconds", "FINERY_LEASE_SECONDS", "How long a silent worker keeps its job (default 30)."),
     ("idle_seconds", "FINERY_IDLE_SECONDS", "Idle time after which an inference server is stopped (default 900)."),
@@ -57,7 +58,8 @@ class Settings:
     database_url: str = ""
     """Empty: `sqlite:///<home>/finery.db`. Several control planes may share one PostgreSQL: docs/operations.md."""
     blob_url: str = ""
-    """Empty: `<home>/blobs`."""
+    """Empty: `<home>/blobs`. Keys and endpoints come from AWS's and Azure's own variables: docs/operations.md."""
+    blob_seconds: float = 20.0
     worker_key: str = ""
     """Empty: that in `<home>/worker.key`."""
     lease_seconds: float = 30.0
@@ -119,6 +121,7 @@ class Settings:
 
 _NUMBERS: dict[str, type[int] | type[float]] = {
     "port": int,
+    "blob_seconds": float,
     "lease_seconds": float,
     "idle_seconds": float,
     "inference_slots": int,

@@ -5,7 +5,8 @@
     blobs/ab/abcd…     the blobs by their SHA-256
     home/…             admin.key, worker.key, tls/
 
-Base models aren't in it, nor the folders of runs under way: those jobs begin anew.
+Base models aren't in it, nor the folders of runs under way: those jobs begin anew. Blobs are in it wherever they are
+kept, a bucket included: a backup needs nothing that isn't in its folder. The keys to that bucket aren't.
 """
 
 import hashlib
@@ -39,12 +40,13 @@ def make(settings: Settings, folder: Path) -> dict[str, Any]:
         Conflict: the folder isn't empty.
         NotFound: the home has no database.
         CorruptArtifact: a blob is damaged.
+        Unavailable: the object store doesn't answer.
     """
     if folder.exists() and any(folder.iterdir()):
         raise Conflict(f"{folder} isn't empty. Name a new folder for each backup.")
     database = Database(_only_reading(settings))
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    blobs = BlobStore(settings.home / "blobs", settings.blob_url)
+    blobs = BlobStore(settings.home / "blobs", settings.blob_url, settings.blob_seconds)
     try:
         # Blobs come before the rows that name them, and are dropped after: so first all that are there, then the rows,
         # then what came between. Only what was dropped in just that moment can be missing: then once more.
@@ -97,6 +99,7 @@ def restore(settings: Settings, folder: Path) -> dict[str, Any]:
     Raises:
         Conflict: the home or the database isn't empty, or the backup is of a newer Finery.
         NotFound, CorruptArtifact: as `check`.
+        Unavailable: the object store doesn't answer, or refuses what is to be written.
     """
     manifest = check(folder)
     if manifest["format"] != FORMAT or manifest["schema"] not in known_schemas():
@@ -119,7 +122,8 @@ def restore(settings: Settings, folder: Path) -> dict[str, Any]:
 
 
 def _restore_into(settings: Settings, folder: Path, manifest: dict[str, Any]) -> None:
-    blobs = BlobStore(settings.home / "blobs", settings.blob_url)
+    blobs = BlobStore(settings.home / "blobs", settings.blob_url, settings.blob_seconds)
+    blobs.check()
     for sha256 in manifest["blobs"]:
         with (folder / "blobs" / sha256[:2] / sha256).open("rb") as file:
             blobs.put(iter(lambda file=file: file.read(1024 * 1024), b""))  # type: ignore[misc]
