@@ -14,12 +14,13 @@ import pytest
 import postgres
 from finery import bootstrap
 from finery.control.plane import ControlPlane
-from finery.core.errors import Conflict, CorruptArtifact, NotFound
+from finery.core.errors import Conflict, CorruptArtifact, NotFound, Unavailable
 from finery.core.files import File, FileStatus
 from finery.core.jobs import Job, JobStatus
 from finery.settings import Settings
 from finery.storage import audit, backups, files, jobs, projects, rows
 from finery.storage.database import Database
+from object_stores import Store
 
 
 def plane_of(settings: Settings) -> ControlPlane:
@@ -152,6 +153,30 @@ def test_a_backup_of_an_older_schema_becomes_a_home_of_this_one(tmp_path: Path, 
         found = projects.find_project(connection, "default")
     assert found is not None
     assert (found.id, found.hub_id[:4]) == ("p", "hub_")
+    again.database.close()
+
+
+def test_a_backup_takes_blobs_out_of_one_bucket_and_puts_them_into_another(
+    s3: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in s3.environment().items():
+        monkeypatch.setenv(name, value)
+    settings = Settings(home=tmp_path / "home", blob_url=s3.place())
+    plane = plane_of(settings)
+    sha256 = upload(plane, "file-1", b"precious" * 1_000_000)
+    backups.make(settings, tmp_path / "backup")
+    plane.database.close()
+    plane.blobs.remove(sha256)
+
+    elsewhere = Settings(home=tmp_path / "new", blob_url="s3://nowhere")
+    with pytest.raises(Unavailable, match="there is no bucket 'nowhere'"):
+        backups.restore(elsewhere, tmp_path / "backup")
+    assert not elsewhere.home.exists()
+    other = Settings(home=tmp_path / "new", blob_url=s3.place())
+    backups.restore(other, tmp_path / "backup")
+    again = plane_of(other)
+    assert list(again.blobs.list_all()) == [sha256]
+    assert b"".join(again.blobs.stream(sha256)) == b"precious" * 1_000_000
     again.database.close()
 
 
