@@ -14,6 +14,7 @@ doctor       what the machine lacks
 files        upload, check, read, delete
 datasets     data looked at with a model's eyes, cleaned, split, kept in versions
 jobs         submit, list, cancel, pause, resume
+naming       rows that name bytes, and bytes that no row names
 named_jobs   jobs under names of the client's choice, and the models they registered
 estimates    what a job would take, told before it is submitted
 validation   between validating_files and queued; "auto" → numbers

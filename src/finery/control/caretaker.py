@@ -22,6 +22,7 @@ from finery.control import (
     exports,
     files,
     metrics,
+    naming,
     promotions,
     proofs,
     replays,
@@ -140,6 +141,7 @@ async def _forget_expired(plane: ControlPlane) -> None:
         metrics.forget_old,
         exports.forget_expired,
         capture.forget_expired,
+        naming.drop_left,
     ):
         await asyncio.to_thread(forget, plane)
     await asyncio.sleep(PAUSE_SECONDS * 20)

@@ -12,8 +12,9 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
-from finery.control import datasets, files
+from finery.control import datasets, files, naming
 from finery.control.plane import ControlPlane, now
 from finery.core.access import Caller
 from finery.core.datasets import DatasetVersion, check_dataset_name
@@ -23,6 +24,7 @@ from finery.core.ids import check_name, new_id
 from finery.core.records import Kind, Record
 from finery.storage import files as file_rows
 from finery.storage import records
+from finery.storage.blobs import Blob
 
 SIGNATURE_SECONDS = 24 * 3600
 MAX_BLOCK_BYTES = 100 * 1024 * 1024
@@ -150,17 +152,21 @@ def put_block(plane: ControlPlane, container: Record, name: str, block_id: str, 
     with plane.database.read() as connection:
         if len(records.list_owned(connection, container.project_id, Kind.UPLOAD_PART, owner)) >= MAX_BLOBS:
             raise TooLarge(f"A blob has at most {MAX_BLOBS} blocks here. Send larger ones.")
-    stored = plane.blobs.put(_capped(chunks, MAX_BLOCK_BYTES))
-    block = Record(
-        id=new_id("part_"),
-        project_id=container.project_id,
-        kind=Kind.UPLOAD_PART,
-        owner=owner,
-        body={"sha256": stored.sha256, "bytes": stored.bytes, "block": block_id},
-        created_at=now(),
-    )
-    with plane.database.write() as connection:
+
+    def name_it(connection: Any, stored: Blob) -> None:
+        block = Record(
+            id=new_id("part_"),
+            project_id=container.project_id,
+            kind=Kind.UPLOAD_PART,
+            owner=owner,
+            body={"sha256": stored.sha256, "bytes": stored.bytes, "block": block_id},
+            created_at=now(),
+        )
         records.insert_record(connection, block)
+
+    with plane.blobs.receive() as received:
+        received.write_all(_capped(chunks, MAX_BLOCK_BYTES))
+        naming.keep(plane, received, name_it)
 
 
 def put_blocks(plane: ControlPlane, container: Record, name: str, block_ids: list[str], *, replace: bool) -> File:
@@ -185,7 +191,7 @@ def put_blocks(plane: ControlPlane, container: Record, name: str, block_ids: lis
     with plane.database.write() as connection:
         records.remove_owned(connection, container.project_id, Kind.UPLOAD_PART, owner)
     for sha256 in {block.body["sha256"] for block in sent}:
-        files.drop_blob(plane, sha256)
+        naming.drop(plane, sha256)
     return file
 
 
@@ -288,7 +294,7 @@ def _forget(plane: ControlPlane, container: Record) -> None:
         records.remove_owned(connection, container.project_id, Kind.CONTAINER_BLOB, container.id)
         records.remove(connection, container.project_id, Kind.CONTAINER, container.id)
     for sha256 in {block.body["sha256"] for block in blocks}:
-        files.drop_blob(plane, sha256)
+        naming.drop(plane, sha256)
 
 
 def _versions(plane: ControlPlane, caller: Caller, name: str) -> list[LabelledVersion]:

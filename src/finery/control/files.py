@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from finery.control import audit, providers, quotas
+from finery.control import audit, naming, providers, quotas
 from finery.control.plane import ControlPlane, now
 from finery.core.access import Caller
 from finery.core.errors import InvalidRequest, NotFound, OverQuota, TooLarge
@@ -20,7 +20,8 @@ from finery.core.files import (
 from finery.core.ids import new_id
 from finery.core.tenancy import Provider
 from finery.data import preflight
-from finery.storage import files, jobs, models, records
+from finery.storage import files
+from finery.storage.blobs import Blob
 from finery.storage.pages import Cursor, Page
 
 log = logging.getLogger(__name__)
@@ -92,28 +93,34 @@ def store(
     by: Caller | None = None,
 ) -> File:
     """Bytes first, then the row that names them."""
-    blob = plane.blobs.put(chunks)
-    file = File(
-        id=new_id("file-"),
-        project_id=project_id,
-        filename=_plain(filename),
-        purpose=purpose,
-        bytes=blob.bytes,
-        sha256=blob.sha256,
-        status=FileStatus.UPLOADED if purpose in CHECKED_PURPOSES else FileStatus.PROCESSED,
-        created_at=(moment := now()),
-        expires_at=None if keep_seconds is None else moment + keep_seconds,
-    )
-    try:
-        with plane.database.write() as connection:
-            if by is not None:
-                quotas.take(connection, project_id, files=1, bytes=file.bytes)
-                audit.record(connection, by, "files.create", file.id, sha256=file.sha256, bytes=file.bytes)
-            files.insert_file(connection, file)
-    except OverQuota:
-        drop_blob(plane, blob.sha256)
-        raise
-    return file
+    made: list[File] = []
+
+    def name(connection: Any, blob: Blob) -> None:
+        file = File(
+            id=new_id("file-"),
+            project_id=project_id,
+            filename=_plain(filename),
+            purpose=purpose,
+            bytes=blob.bytes,
+            sha256=blob.sha256,
+            status=FileStatus.UPLOADED if purpose in CHECKED_PURPOSES else FileStatus.PROCESSED,
+            created_at=(moment := now()),
+            expires_at=None if keep_seconds is None else moment + keep_seconds,
+        )
+        if by is not None:
+            quotas.take(connection, project_id, files=1, bytes=file.bytes)
+            audit.record(connection, by, "files.create", file.id, sha256=file.sha256, bytes=file.bytes)
+        files.insert_file(connection, file)
+        made.append(file)
+
+    with plane.blobs.receive() as upload:
+        upload.write_all(chunks)
+        try:
+            naming.keep(plane, upload, name)
+        except OverQuota:
+            naming.drop(plane, upload.sha256)
+            raise
+    return made[-1]
 
 
 def check(plane: ControlPlane, file: File) -> File:
@@ -202,20 +209,12 @@ def delete_expired(plane: ControlPlane) -> None:
         _remove(plane, file)
 
 
-def drop_blob(plane: ControlPlane, sha256: str) -> None:
-    """Forget bytes that no row names any more."""
-    with plane.database.write() as connection:
-        unused = not any(rows.blob_in_use(connection, sha256) for rows in (files, models, records, jobs))
-    if unused:
-        plane.blobs.remove(sha256)
-
-
 def _remove(plane: ControlPlane, file: File, *, by: Caller | None = None) -> None:
     with plane.database.write() as connection:
         files.remove(connection, file.project_id, file.id)
         if by is not None:
             audit.record(connection, by, "files.delete", file.id, sha256=file.sha256)
-    drop_blob(plane, file.sha256)
+    naming.drop(plane, file.sha256)
 
 
 def _capped(chunks: Iterable[bytes]) -> Iterator[bytes]:

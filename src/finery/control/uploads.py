@@ -4,8 +4,9 @@ import base64
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
-from finery.control import audit, files
+from finery.control import audit, files, naming
 from finery.control.plane import ControlPlane, now
 from finery.core.access import Caller
 from finery.core.errors import Conflict, InvalidRequest, NotFound, TooLarge
@@ -13,6 +14,7 @@ from finery.core.files import MAX_FILE_BYTES, File
 from finery.core.ids import new_id
 from finery.core.records import Kind, Record
 from finery.storage import records
+from finery.storage.blobs import Blob
 
 UPLOAD_SECONDS = 3600
 MAX_PART_BYTES = 64 * 1024 * 1024
@@ -75,18 +77,24 @@ def add_part(plane: ControlPlane, caller: Caller, upload_id: str, chunks: Iterab
         Conflict: the upload is no longer pending.
     """
     upload = _pending(plane, caller, upload_id)
-    blob = plane.blobs.put(_capped(chunks))
-    part = Record(
-        id=new_id("part_"),
-        project_id=caller.project.id,
-        kind=Kind.UPLOAD_PART,
-        owner=upload.id,
-        body={"sha256": blob.sha256, "bytes": blob.bytes},
-        created_at=now(),
-    )
-    with plane.database.write() as connection:
+    made: list[Record] = []
+
+    def name(connection: Any, blob: Blob) -> None:
+        part = Record(
+            id=new_id("part_"),
+            project_id=caller.project.id,
+            kind=Kind.UPLOAD_PART,
+            owner=upload.id,
+            body={"sha256": blob.sha256, "bytes": blob.bytes},
+            created_at=now(),
+        )
         records.insert_record(connection, part)
-    return part
+        made.append(part)
+
+    with plane.blobs.receive() as received:
+        received.write_all(_capped(chunks))
+        naming.keep(plane, received, name)
+    return made[-1]
 
 
 def complete(
@@ -167,7 +175,7 @@ def _end(plane: ControlPlane, upload: Record, status: str, *, by: Caller | None 
         if by is not None:
             audit.record(connection, by, f"uploads.{status}", upload.id)
     for sha256 in {part.body["sha256"] for part in parts}:
-        files.drop_blob(plane, sha256)
+        naming.drop(plane, sha256)
     assert ended is not None
     return ended
 

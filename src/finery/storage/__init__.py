@@ -20,6 +20,7 @@
     traffic      what answers came to, in buckets of time
     replays      answers to repeated creates
     blobs        bytes by SHA-256 (obstore: a folder, S3, Azure Blob)
+    drops        marks on bytes that are being removed
     stores       object stores on the network: S3, Azure Blob; how long to wait, what their errors mean
     rows         all rows of all tables as lines of JSON, and back
     backups      a home as a folder, and a home made of it

@@ -80,8 +80,7 @@ class BlobStore:
             StorageFull: no space left; nothing is kept.
         """
         with self.receive() as upload:
-            for chunk in chunks:
-                upload.write(chunk)
+            upload.write_all(chunks)
             return upload.keep()
 
     @contextmanager
@@ -229,7 +228,7 @@ class BlobStore:
         except FileNotFoundError:
             return None
 
-    def _get(self, sha256: str, options: dict[str, Any]) -> Any:
+    def _get(self, sha256: str, options: Any) -> Any:
         try:
             with self._asking():
                 return obstore.get(self._store, _key(sha256), options=options or None)
@@ -264,16 +263,26 @@ class Upload:
         self._store, self._spool = store, spool
         self._digest, self._size = hashlib.sha256(), 0
 
+    @property
+    def sha256(self) -> str:
+        """Of what was written so far."""
+        return self._digest.hexdigest()
+
     def write(self, chunk: bytes) -> None:
         """Add bytes at the end."""
         self._digest.update(chunk)
         self._size += len(chunk)
         self._spool.write(chunk)
 
+    def write_all(self, chunks: Iterable[bytes]) -> None:
+        """Add all of them at the end."""
+        for chunk in chunks:
+            self.write(chunk)
+
     def keep(self) -> Blob:
-        """Store what was written; it is durable when this returns."""
+        """Store what was written, unless it is there; it is durable when this returns."""
         self._spool.flush()
-        blob = Blob(sha256=self._digest.hexdigest(), bytes=self._size)
+        blob = Blob(sha256=self.sha256, bytes=self._size)
         self._store.adopt(Path(self._spool.name), blob)
         return blob
 

@@ -3,6 +3,7 @@
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     Column,
     Float,
     ForeignKey,
@@ -148,6 +149,7 @@ files = Table(
     Column("expires_at", BigInteger),
     Index(None, "project_id", "position"),
     Index(None, "status"),
+    Index(None, "sha256"),
 )
 
 jobs = Table(
@@ -405,4 +407,15 @@ quotas = Table(
     Column("project_id", ForeignKey("projects.id"), primary_key=True),
     Column("name", String(40), primary_key=True),
     Column("limit", BigInteger, nullable=False),
+)
+
+drops = Table(
+    "drops",
+    metadata,
+    # A row for bytes that were found to be nobody's: until they are gone, and for a day after.
+    Column("sha256", String(64), primary_key=True),
+    # Another one each time.
+    Column("mark", String(40), nullable=False),
+    Column("gone", Boolean, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
 )

@@ -77,8 +77,10 @@ def connect(url: str, seconds: float) -> ObjectStore:
     _require_plain(url)
     if not seconds > 0:
         raise InvalidRequest(f"FINERY_BLOB_SECONDS is {seconds}; it must be more than 0.")
+    # Any: obstore's types know each store's own settings, we take what the URL says.
+    config: Any
     config, endpoint = _azure() if url.startswith("az:") else ({}, _first_of(_S3_ENDPOINTS))
-    client: dict[str, Any] = {
+    client: Any = {
         "connect_timeout": timedelta(seconds=min(_CONNECT_SECONDS, seconds)),
         "read_timeout": timedelta(seconds=seconds),
         "timeout": timedelta(seconds=seconds * _TRICKLE),
@@ -86,17 +88,18 @@ def connect(url: str, seconds: float) -> ObjectStore:
     if endpoint.startswith("http://"):
         # Whoever wrote that address wants no TLS; a word more wouldn't make it safer.
         client["allow_http"] = True
-    retry: dict[str, Any] = {
+    retry: Any = {
         "max_retries": _RETRIES,
         "retry_timeout": timedelta(seconds=1.5 * seconds),
         "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=2), "base": 2},
     }
     try:
-        return from_url(url, config=config or None, client_options=client, retry_config=retry)
+        store: ObjectStore = from_url(url, config=config or None, client_options=client, retry_config=retry)
     except (BaseError, ValueError) as error:
         if _is(error, _KEYLESS):
             raise InvalidRequest(_advice(error, url, with_reason=True)) from error
         raise InvalidRequest(_no_store(url, _reason(error))) from error
+    return store
 
 
 def probe(store: ObjectStore, place: str) -> None:
