@@ -87,7 +87,7 @@ azure-ml: setup .venv-azure/ready ## Drive the server with azure-ai-ml as well (
 
 # Programs that tests drive against a server: each in a Python of its own, for their needs conflict with ours.
 # litellm 1.107.0 is reported to be a release that was tampered with.
-clients: $(foreach name,llm litellm promptflow,.cache/clients/$(name)/ready) ## Other people's programs, for tests
+clients: $(foreach name,llm litellm promptflow check-jsonschema,.cache/clients/$(name)/ready) ## Other people's programs, for tests
 
 .cache/clients/%/ready:
 	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
