@@ -32,5 +32,6 @@ def test_it_sets_what_there_is_to_set_and_holds_no_secret() -> None:
     for service in services.values():
         for name, value in service.get("environment", {}).items():
             if any(word in name for word in ("PASSWORD", "SECRET", "WORKER_KEY")):
-                assert value.startswith("${") and ":?" in value, name
+                assert value.startswith("${"), name
+                assert ":?" in value, name
     assert all(port.startswith("127.0.0.1:") for port in services["finery"]["ports"])
