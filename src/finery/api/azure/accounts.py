@@ -16,6 +16,10 @@ from finery.core.deployments import MAX_CAPACITY
 
 router = APIRouter(tags=["azure"], dependencies=[Depends(versions.check)], responses=errors.DOCUMENTED)
 
+AnySubscription = Annotated[str, Path(max_length=128)]
+"""Clients name one; the answer is that of the key's own."""
+LocationName = Annotated[str, Path(max_length=64)]
+
 SKUS = ("Standard", "GlobalStandard", "DeveloperTier")
 """Azure's kinds of deployment for tuned models; on one's own machines they are the same."""
 
@@ -69,7 +73,7 @@ def list_usages(plane: Plane, caller: ReadsModels, account: OfAccount) -> Wire:
 
 
 @router.get(arm.SUBSCRIPTION + "/skus")
-def list_resource_skus(plane: Plane, caller: ReadsModels) -> Wire:
+def list_resource_skus(plane: Plane, caller: ReadsModels, subscription: AnySubscription) -> Wire:
     """The kinds of account there are, and where."""
     sku = {"resourceType": "accounts", "name": "S0", "tier": "Standard", "kind": "AIServices"}
     places = [location.name for location in locations.list_all(plane)]
@@ -77,7 +81,9 @@ def list_resource_skus(plane: Plane, caller: ReadsModels) -> Wire:
 
 
 @router.get(arm.SUBSCRIPTION + "/locations/{location}/models")
-def list_models_of_location(plane: Plane, caller: ReadsModels, location: Annotated[str, Path(max_length=64)]) -> Wire:
+def list_models_of_location(
+    plane: Plane, caller: ReadsModels, subscription: AnySubscription, location: LocationName
+) -> Wire:
     """Base models that a location offers."""
     place = locations.get(plane, location)
     return arm.paged(
@@ -86,9 +92,11 @@ def list_models_of_location(plane: Plane, caller: ReadsModels, location: Annotat
 
 
 @router.get(arm.SUBSCRIPTION + "/locations/{location}/usages")
-def list_usages_of_location(plane: Plane, caller: ReadsModels, location: Annotated[str, Path(max_length=64)]) -> Wire:
+def list_usages_of_location(
+    plane: Plane, caller: ReadsModels, subscription: AnySubscription, location: LocationName
+) -> Wire:
     """What the caller's project uses in a location: nothing where its hub isn't."""
-    here = arm.own_account(plane, caller, "").hub.location == locations.get(plane, location).name
+    here = arm.own_account(plane, caller, subscription).hub.location == locations.get(plane, location).name
     return arm.paged(_usages(plane, caller) if here else [])
 
 

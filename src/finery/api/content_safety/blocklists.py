@@ -52,7 +52,7 @@ def list_blocklists(plane: Plane, caller: ReadsSafety) -> dict[str, Any]:
     return {"value": [_blocklist(one) for one in blocklists.list_all(plane, caller)]}
 
 
-@router.patch("/{name}", response_model=None)
+@router.patch("/{name}", response_model=None, responses={201: {"description": "The list is new."}})
 def put(plane: Plane, caller: WritesSafety, name: str, body: PatchBlocklist) -> Response:
     """Make a list, or describe it anew."""
     found, is_new = blocklists.put(plane, caller, name, body.description)

@@ -94,7 +94,7 @@ def estimate(plane: Plane, caller: ReadsCosts, body: EstimateJob) -> dict[str, A
     }
 
 
-@router.get("/costs", response_model=None)
+@router.get("/costs", response_model=None, responses={200: {"content": {"application/json": {}, "text/csv": {}}}})
 def report(
     plane: Plane,
     caller: ReadsCosts,
