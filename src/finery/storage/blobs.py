@@ -214,7 +214,7 @@ class BlobStore:
             return
         if self._folder is not None:
             obstore.put(self._store, _key(blob.sha256), spool)
-            # Somebody may delete the same bytes in this moment: they leave a mark, and whoever names bytes looks for it.
+            # Who deletes the same bytes in this moment leaves a mark, and whoever names bytes looks for it.
             with suppress(FileNotFoundError):
                 self._make_durable(blob.sha256)
             return
