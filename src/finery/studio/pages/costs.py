@@ -201,7 +201,9 @@ class _Prices:
 
 
 def _money(amount: float, currency: str) -> str:
-    return f"{amount:,.2f} {currency}" if amount >= 0.01 or not amount else f"{amount:.2g} {currency}"
+    if 0 < amount < 0.01:
+        return f"{amount:.8f}".rstrip("0") + f" {currency}"
+    return f"{amount:,.2f} {currency}"
 
 
 def _quantity(visit: Visit, meter: str, quantity: float) -> str:
