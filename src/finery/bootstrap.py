@@ -20,6 +20,7 @@ from finery import tls
 from finery.api import app
 from finery.control.admission import Admission
 from finery.control.inference import InferencePool
+from finery.control.issuer import Issuer
 from finery.control.plane import ControlPlane, now
 from finery.core.access import Key, Level, digest, hint, new_secret
 from finery.core.errors import Conflict, InvalidRequest
@@ -101,9 +102,10 @@ def control_plane(settings: Settings) -> ControlPlane:
 
     Raises:
         Conflict: the database is of a newer Finery, or names data that is in another object store.
-        InvalidRequest: an address of a database or an object store that can't be one.
+        InvalidRequest: an address of a database, an object store or an identity provider that can't be one.
         Unavailable: the database or the object store doesn't answer, or doesn't let us do what we have to.
     """
+    issuer = Issuer(settings.oidc_issuer, settings.oidc_audience) if settings.oidc_issuer else None
     database = Database(settings.database)
     database.migrate()
     blobs = BlobStore(settings.home / "blobs", settings.blob_url, settings.blob_seconds)
@@ -118,6 +120,7 @@ def control_plane(settings: Settings) -> ControlPlane:
         admission=Admission(places=settings.inference_slots, waiting=settings.inference_queue),
         filter=Filter(settings.filter_seconds),
         worker_digest=digest(_worker_key(settings)),
+        issuer=issuer,
     )
 
 

@@ -42,6 +42,8 @@ VARIABLES = (
         "Share of harmful answers to harmful prompts that a tuned model may give; 1 asks none (default 0.25).",
     ),
     ("private_webhooks", "FINERY_PRIVATE_WEBHOOKS", "1 lets webhooks lead to private addresses (default 0)."),
+    ("oidc_issuer", "FINERY_OIDC_ISSUER", "Identity provider whose tokens are taken beside keys (default none)."),
+    ("oidc_audience", "FINERY_OIDC_AUDIENCE", "Whom its tokens must be for; several with commas between."),
 )
 """Field, environment variable, help: one list for code, documentation and tests."""
 
@@ -83,6 +85,10 @@ class Settings:
     defect_rate_limit: float = 0.25
     private_webhooks: int = 0
     """1: webhooks may lead to private addresses; otherwise a caller could reach what only this machine can."""
+    oidc_issuer: str = ""
+    """As its tokens say it in `iss`. Empty: API keys alone are taken."""
+    oidc_audience: str = ""
+    """What tokens say in `aud` that are meant for this server; not empty where there is an issuer."""
     tls_self_signed: bool = False
     """Speak TLS with a certificate of this machine's own authority, which lies in `<home>/tls`."""
     tls_names: str = ""

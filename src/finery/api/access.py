@@ -17,6 +17,9 @@ from finery.core.roles import Permission
 PUBLIC = frozenset({"/healthz", "/readyz", "/openapi.json"})
 """Routes without a key; a test pins them."""
 
+OWN_PROJECT = "_project"
+"""Azure's name for the only project of a hub."""
+
 WORKERS = "workers"
 """What a route needs that only workers may call."""
 
@@ -25,7 +28,7 @@ class Require:
     """A dependency that lets a caller through who has a permission in the project the request is about.
 
     Raises:
-        Unauthenticated: no valid key.
+        Unauthenticated: no valid key or token.
         Forbidden: the permission is missing.
     """
 
@@ -69,13 +72,22 @@ def caller_of(request: Request) -> Caller:
     """Whoever is calling, for dependencies of routes that name their permission themselves.
 
     Raises:
-        Unauthenticated: no valid key.
+        Unauthenticated: no valid key or token.
     """
-    return access.authenticate(plane_of(request), secret_of(request), request.headers.get("openai-project"))
+    return access.authenticate(
+        plane_of(request), secret_of(request), request.headers.get("openai-project"), place_of(request)
+    )
+
+
+def place_of(request: Request) -> access.Place:
+    """Where Azure's paths lead: a Foundry project, a workspace (a project too), or an account, which is a hub."""
+    named = request.path_params
+    project = named.get("project") or named.get("workspace")
+    return access.Place(project=None if project == OWN_PROJECT else project, hub=named.get("account"))
 
 
 def secret_of(request: Request) -> str:
-    """The key a client sent: OpenAI's bearer token, or one of Azure's headers."""
+    """The key or token a client sent: OpenAI's bearer token, or one of Azure's headers."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and token.strip():
         return token.strip()

@@ -2,6 +2,8 @@
 
 plane        what every function here is given: database, blobs, settings, inference servers
 access       who is calling; keys
+identity     who a token of the identity provider speaks of
+issuer       the identity provider's keys
 audit        who changed what: one line for every change
 costs        prices, what is charged when, estimates, reports
 budgets      how much a project may spend

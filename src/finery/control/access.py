@@ -1,9 +1,14 @@
-"""Who is calling, and the keys by which they are known. What a role may is said in `core.roles`."""
+"""Who is calling, and the keys by which they are known. What a role may is said in `core.roles`, what a token says in
+`identity`.
+"""
 
 import hmac
+import shlex
 from dataclasses import dataclass, replace
+from typing import Any
 
-from finery.control import audit
+from finery.control import audit, identity
+from finery.control.identity import Identity
 from finery.control.plane import ControlPlane, now
 from finery.core.access import (
     KEY_PREFIX,
@@ -11,16 +16,21 @@ from finery.core.access import (
     Grant,
     Key,
     Level,
+    Principal,
+    PrincipalKind,
+    Project,
+    RoleAssignment,
     digest,
     grant_of,
     hint,
     looks_like_key,
+    looks_like_token,
     new_secret,
 )
-from finery.core.errors import Conflict, InvalidRequest, NotFound, Unauthenticated
+from finery.core.errors import Conflict, Forbidden, InvalidRequest, NotFound, Unauthenticated
 from finery.core.ids import check_name, new_id
 from finery.core.roles import Permission, Role
-from finery.storage import access, projects
+from finery.storage import access, projects, tenancy
 
 ROTATION_SECONDS = 24 * 3600
 """How long a rotated key goes on working beside its successor."""
@@ -42,18 +52,38 @@ class KeyRequest:
     """Seconds."""
 
 
-def authenticate(plane: ControlPlane, secret: str, project: str | None = None) -> Caller:
-    """The caller behind a key; about its own project, or about one that it names and has a role in.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """Where the path of a request leads, in Azure's way. A key has a project of its own and must fit to it; a token has
+    none, so that the path says which one is meant."""
+
+    project: str | None = None
+    hub: str | None = None
+
+
+NOWHERE = Place()
+
+_LISTED = 10
+"""So many projects an error names at most."""
+
+
+def authenticate(plane: ControlPlane, secret: str, project: str | None = None, place: Place = NOWHERE) -> Caller:
+    """The caller behind a key or a token; about its own project, or about one that it names and has a role in.
 
     Raises:
-        Unauthenticated: no key, or a mistyped, unknown, revoked or expired one.
+        Unauthenticated: no key, or a mistyped, unknown, revoked or expired one, or a token that isn't good.
+        Forbidden: a good token of somebody who has no role here.
+        InvalidRequest: a token of somebody with several projects, and none was named.
         NotFound: no such project for this caller.
+        Unavailable: a token that can't be checked now.
     """
     if not secret:
         raise Unauthenticated(
             "No API key was sent. Send 'Authorization: Bearer KEY' or 'api-key: KEY'; "
             "the admin key lies in the server's home, in the file admin.key."
         )
+    if looks_like_token(secret):
+        return _caller_of_token(plane, secret, project or place.project, place.hub)
     caller = _caller_of_key(plane, secret) if looks_like_key(secret) else None
     if caller is None:
         shown = hint(secret) if secret.startswith(KEY_PREFIX) and len(secret) > 24 else "…"
@@ -69,7 +99,7 @@ def enter(plane: ControlPlane, caller: Caller, project: str) -> Caller:
     """
     with plane.database.read() as connection:
         found = projects.find_project(connection, project)
-    if found is None or not any(caller.may(permission, found.scope) for permission in Permission):
+    if found is None or not _may_enter(caller, found):
         raise NotFound(
             f"There is no project {project!r} for this key. Leave the header OpenAI-Project (in OpenAI's SDK: "
             "`project`, or OPENAI_PROJECT_ID) out to use the key's own project.",
@@ -201,6 +231,91 @@ def _caller_of_key(plane: ControlPlane, secret: str) -> Caller | None:
             given = access.list_assignments(connection, key.principal_id)
             bounds += (tuple(grant_of(assignment.role, assignment.scope) for assignment in given),)
     return Caller(project=project, key_id=key.id, principal_id=key.principal_id, bounds=bounds)
+
+
+def _caller_of_token(plane: ControlPlane, token: str, project: str | None, hub: str | None) -> Caller:
+    if plane.issuer is None:
+        raise identity.refused(
+            "this server takes API keys alone. Its operator can let an identity provider's tokens in with "
+            "FINERY_OIDC_ISSUER and FINERY_OIDC_AUDIENCE."
+        )
+    found = identity.check(plane.issuer, token)
+    with plane.database.read() as connection:
+        principal = _find(connection, found)
+        if principal is None:
+            raise _unknown(found)
+        given = access.list_assignments(connection, principal.id)
+        if not given:
+            raise _no_role(principal)
+        named = projects.find_project(connection, project) if project else None
+        at = [named] if named else [] if project else _reached(connection, given, hub)
+    grants = tuple(grant_of(assignment.role, assignment.scope) for assignment in given)
+    callers = [Caller(project=one, key_id="", principal_id=principal.id, bounds=(grants,)) for one in at]
+    return _only([caller for caller in callers if _may_enter(caller, caller.project)], principal, project)
+
+
+def _find(connection: Any, found: Identity) -> Principal | None:
+    """Whom a token speaks of; a service principal may be known by its application's id as well."""
+    for subject in found.subjects:
+        if principal := access.find_subject(connection, found.issuer, subject):
+            return principal
+    for application in found.applications:
+        principal = access.find_subject(connection, found.issuer, application)
+        if principal and principal.kind == PrincipalKind.SERVICE_PRINCIPAL:
+            return principal
+    return None
+
+
+def _reached(connection: Any, given: list[RoleAssignment], hub: str | None) -> list[Project]:
+    """The projects to which roles were given, those of one hub where the request names it."""
+    hubs = {assignment.scope.hub_id for assignment in given}
+    found = projects.list_projects(connection, hubs.pop() if len(hubs) == 1 else None)
+    if hub is None:
+        return found
+    named = tenancy.find_hub(connection, hub)
+    return [project for project in found if named and project.hub_id == named.id]
+
+
+def _only(callers: list[Caller], principal: Principal, named: str | None) -> Caller:
+    """The one caller that a token can mean."""
+    if len(callers) == 1:
+        return callers[0]
+    if callers:
+        names = [caller.project.name for caller in callers]
+        more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+        raise InvalidRequest(
+            f"Which project is this for? {principal.name} has roles in {', '.join(names[:_LISTED])}{more}. Name one "
+            "in the header OpenAI-Project (OpenAI's SDK: `project` or OPENAI_PROJECT_ID; `finery`: FINERY_PROJECT).",
+            code="project_required",
+        )
+    if named:
+        raise NotFound(f"There is no project {named!r} for {principal.name}.", code="project_not_found")
+    raise _no_role(principal)
+
+
+def _no_role(principal: Principal) -> Forbidden:
+    return Forbidden(
+        f"{principal.name} has no role in any project here. An owner gives one: "
+        f"finery roles assign {principal.name} 'Azure AI Developer' --project PROJECT",
+        code="no_role",
+    )
+
+
+def _unknown(found: Identity) -> Forbidden:
+    subject = found.subjects[0] if found.subjects else ""
+    others = [one for one in (*found.subjects[1:], *found.applications) if one != subject]
+    also = f" (or {', '.join(others)})" if others else ""
+    kind = " --service-principal" if found.applications else ""
+    return Forbidden(
+        f"The token is good, but nobody here is known by its subject {subject!r}{also} of {found.issuer}. An owner "
+        f"makes them known and gives them a role: finery roles create NAME --subject {shlex.quote(subject)}{kind}, "
+        "then finery roles assign NAME 'Azure AI Developer' --project PROJECT",
+        code="unknown_subject",
+    )
+
+
+def _may_enter(caller: Caller, project: Project) -> bool:
+    return any(caller.may(permission, project.scope) for permission in Permission)
 
 
 def _own_key(plane: ControlPlane, caller: Caller, key_id: str) -> Key:

@@ -225,7 +225,7 @@ def _checked(
         elif name == "idle_seconds" and value is not None:
             values[name] = check_count(value, most=MAX_IDLE_SECONDS, what="The idle time in seconds", param=name)
         elif name == "parity_override" and value is not None:
-            values[name] = {"reason": value, "by": caller.key_id, "at": now()}
+            values[name] = {"reason": value, "by": caller.id, "at": now()}
         else:
             values[name] = value
     return values

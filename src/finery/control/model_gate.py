@@ -74,7 +74,7 @@ def override(plane: ControlPlane, caller: Caller, name: str, reason: str) -> dic
         raise Conflict(f"'{name}' passed its safety evaluation; there is nothing to override.")
     with plane.database.write() as connection:
         record = records.list_owned(connection, caller.project.id, Kind.SAFETY_EVALUATION, name)[-1]
-        changed = {**record.body, "override": {"reason": reason, "key_id": caller.key_id, "created_at": now()}}
+        changed = {**record.body, "override": {"reason": reason, "key_id": caller.id, "created_at": now()}}
         records.change(connection, record, body=changed)
         audit.record(connection, caller, "safety_evaluations.override", name, reason=reason)
     return changed

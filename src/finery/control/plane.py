@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from finery.control.admission import Admission
 from finery.control.inference import InferencePool
+from finery.control.issuer import Issuer
 from finery.control.traffic import Traffic
 from finery.safety.filter import Filter
 from finery.settings import Settings
@@ -26,6 +27,8 @@ class ControlPlane:
     worker_digest: str
     """SHA-256 of the secret that workers show."""
     traffic: Traffic = field(default_factory=Traffic)
+    issuer: Issuer | None = None
+    """Whose tokens are taken beside keys; None: nobody's."""
 
 
 def now() -> int:

@@ -18,6 +18,9 @@ def create_principal(
 ) -> Principal:
     """Make a user or a service principal known; it may nothing until it is given a role.
 
+    A subject is one of the identity provider that the server trusts now. Should it come to trust another one, whoever
+    is called alike there is somebody else.
+
     Raises:
         Forbidden: the caller can't give roles in the whole subscription.
         Conflict: the name or the subject is taken.
@@ -29,14 +32,26 @@ def create_principal(
             f"subject must be 1 to {_MAX_SUBJECT} printable characters: the `sub` of the identity provider's tokens.",
             param="subject",
         )
-    principal = Principal(id=new_id("principal_"), kind=kind, name=name, subject=subject, created_at=now())
+    issuer = plane.issuer.url if plane.issuer and subject is not None else None
+    principal = Principal(
+        id=new_id("principal_"), kind=kind, name=name, subject=subject, issuer=issuer, created_at=now()
+    )
     with plane.database.write() as connection:
         if access.find_principal(connection, name):
             raise Conflict(f"There is a principal {name!r} already.", param="name")
-        if subject is not None and access.find_subject(connection, subject):
+        if subject is not None and access.find_subject(connection, issuer, subject):
             raise Conflict(f"There is a principal with the subject {subject!r} already.", param="subject")
         access.insert_principal(connection, principal)
-        audit.record(connection, caller, "principals.create", principal.id, shared=True, name=name, subject=subject)
+        audit.record(
+            connection,
+            caller,
+            "principals.create",
+            principal.id,
+            shared=True,
+            name=name,
+            subject=subject,
+            issuer=issuer,
+        )
     return principal
 
 

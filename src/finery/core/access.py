@@ -124,7 +124,9 @@ class Principal:
     kind: PrincipalKind
     name: str
     subject: str | None = None
-    """Who it is for the identity provider: the `sub` of its tokens."""
+    """Who it is for the identity provider: the `sub` of its tokens, or their `oid`."""
+    issuer: str | None = None
+    """Whose subject that is; None: of whichever provider the server trusts."""
     created_at: int
 
 
@@ -145,10 +147,16 @@ class Caller:
 
     project: Project
     key_id: str
+    """Empty for whoever came with a token, and for the server itself."""
     principal_id: str | None = None
     bounds: tuple[tuple[Grant, ...], ...] = ()
     """Every bound must allow a thing: the key's own grant, and the grants of the principal it speaks for.
     Without any bound, nothing is allowed."""
+
+    @property
+    def id(self) -> str:
+        """By what it is known: its key, or the principal of its token."""
+        return self.key_id or self.principal_id or ""
 
     def may(self, permission: Permission, scope: Scope | None = None) -> bool:
         """Whether the caller has a permission at a scope; default: its project."""
@@ -212,6 +220,11 @@ def looks_like_key(secret: str) -> bool:
     """Whether prefix and checksum are right; says nothing about whether the key is known."""
     body, checksum = secret[len(KEY_PREFIX) : -6], secret[-6:]
     return secret.startswith(KEY_PREFIX) and checksum == _checksum(body)
+
+
+def looks_like_token(secret: str) -> bool:
+    """Whether it has the three parts of an identity provider's signed token; says nothing about what is in them."""
+    return not secret.startswith(KEY_PREFIX) and secret.count(".") == 2
 
 
 def digest(secret: str) -> str:

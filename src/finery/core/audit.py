@@ -20,7 +20,7 @@ class AuditEntry:
     """From 1 on, without a gap."""
     created_at: int
     key_id: str
-    """The key it was made with; empty for what the server did by itself."""
+    """The key it was made with; empty for what was done with a token (whose principal is named), or by the server."""
     principal_id: str | None
     project_id: str | None
     """The project it concerns; None where it concerns a hub or the subscription."""

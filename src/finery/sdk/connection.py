@@ -18,6 +18,8 @@ class Connection:
     base_url: str
     """Without a closing slash and without `/v1`."""
     api_key: str
+    project: str = ""
+    """Which project its requests are about: `FINERY_PROJECT`; empty: the key's own."""
     ca: Path | None = None
     """The authority to trust, where the server signed its own certificate."""
 
@@ -60,7 +62,12 @@ def locate(base_url: str | None = None, api_key: str | None = None, home: Path |
     if not (key.isascii() and key.isprintable()):
         raise Unauthenticated("The API key holds characters that no key has; was something else pasted?")
     ca = home / "tls" / "ca.pem"
-    return Connection(base_url=url, api_key=key, ca=ca if ours and url.startswith("https") and ca.exists() else None)
+    return Connection(
+        base_url=url,
+        api_key=key,
+        project=os.environ.get("FINERY_PROJECT", "").strip(),
+        ca=ca if ours and url.startswith("https") and ca.exists() else None,
+    )
 
 
 def _clean(url: str) -> str:

@@ -29,9 +29,10 @@ class Wire:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
+        about = {"OpenAI-Project": connection.project} if connection.project else {}
         self.http = httpx.Client(
             base_url=connection.base_url,
-            headers={"Authorization": f"Bearer {connection.api_key}", "User-Agent": "finery-cli"},
+            headers={"Authorization": f"Bearer {connection.api_key}", "User-Agent": "finery-cli", **about},
             timeout=_TIMEOUT,
             # A proxy from the environment has no way back to this machine, and would be handed the key.
             trust_env=not connection.loopback,

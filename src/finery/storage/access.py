@@ -82,9 +82,15 @@ def find_principal(connection: Connection, name_or_id: str) -> Principal | None:
     return _principal(row) if row else None
 
 
-def find_subject(connection: Connection, subject: str) -> Principal | None:
-    """The principal that an identity provider knows by that subject."""
-    row = connection.execute(select(principals).where(principals.c.subject == subject)).one_or_none()
+def find_subject(connection: Connection, issuer: str | None, subject: str) -> Principal | None:
+    """The principal that an identity provider knows by that subject: its own before one of whichever provider."""
+    query = (
+        select(principals)
+        .where(principals.c.subject == subject, or_(principals.c.issuer == issuer, principals.c.issuer.is_(None)))
+        .order_by(principals.c.issuer.is_(None))
+        .limit(1)
+    )
+    row = connection.execute(query).one_or_none()
     return _principal(row) if row else None
 
 

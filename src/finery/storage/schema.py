@@ -90,9 +90,11 @@ principals = Table(
     Column("id", String(40), primary_key=True),
     Column("kind", String(20), nullable=False),
     Column("name", String(64), nullable=False, unique=True),
-    # The `sub` of an identity provider's tokens.
-    Column("subject", String(255), unique=True),
+    # Who it is in an identity provider's tokens, and whose; without an issuer, of whichever is trusted.
+    Column("subject", String(255)),
+    Column("issuer", String(255)),
     Column("created_at", BigInteger, nullable=False),
+    UniqueConstraint("subject", "issuer"),
 )
 
 role_assignments = Table(

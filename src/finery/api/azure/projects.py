@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 
-from finery.api.access import AsksModels, KnownCaller, ReadsDeployments, ReadsProjects, secret_of
+from finery.api.access import OWN_PROJECT, AsksModels, KnownCaller, ReadsDeployments, ReadsProjects, secret_of
 from finery.api.azure import arm, versions
 from finery.api.azure.arm import Wire
 from finery.api.azure.inference import publisher_of
@@ -19,9 +19,6 @@ from finery.core.deployments import Deployment
 from finery.core.errors import NotFound
 
 PROJECT = "/api/projects/{project}"
-
-OWN_PROJECT = "_project"
-"""Azure's name for the only project of a hub."""
 
 
 def require_own(caller: KnownCaller, project: str) -> None:

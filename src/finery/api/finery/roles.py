@@ -89,6 +89,7 @@ def _principal(principal: Principal) -> dict[str, Any]:
         "kind": principal.kind,
         "name": principal.name,
         "subject": principal.subject,
+        "issuer": principal.issuer,
         "created_at": principal.created_at,
     }
 
