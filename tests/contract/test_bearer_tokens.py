@@ -75,7 +75,7 @@ def said(answer: httpx.Response, status: int) -> str:
 def test_a_role_lets_in_and_taking_it_back_shuts_out_at_once(door: Door) -> None:
     token = door.provider.token("ada-at-work")
     unknown = said(door.ask(token), 403)
-    assert "finery roles create NAME --subject ada-at-work" in unknown
+    assert "finery principals create NAME --subject ada-at-work" in unknown
     assert "finery roles assign NAME" in unknown
     assert door.ask(token).json()["error"]["code"] == "unknown_subject"
     door.know("ada", "ada-at-work")

@@ -21,6 +21,7 @@ from finery.cli import (
     models,
     monitor,
     projects,
+    roles,
     serve,
     sweeps,
     tune,
@@ -89,6 +90,8 @@ app.add_typer(monitor.app, name="monitor")
 app.add_typer(sweeps.app, name="sweeps")
 app.add_typer(projects.app, name="projects")
 app.add_typer(projects.providers, name="providers")
+app.add_typer(roles.principals, name="principals")
+app.add_typer(roles.app, name="roles")
 app.add_typer(keys.app, name="keys")
 app.add_typer(cost.app, name="cost")
 app.command("serve")(serve.serve)

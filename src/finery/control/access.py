@@ -308,8 +308,8 @@ def _unknown(found: Identity) -> Forbidden:
     kind = " --service-principal" if found.applications else ""
     return Forbidden(
         f"The token is good, but nobody here is known by its subject {subject!r}{also} of {found.issuer}. An owner "
-        f"makes them known and gives them a role: finery roles create NAME --subject {shlex.quote(subject)}{kind}, "
-        "then finery roles assign NAME 'Azure AI Developer' --project PROJECT",
+        f"makes them known and gives them a role: finery principals create NAME --subject {shlex.quote(subject)}{kind}"
+        ", then finery roles assign NAME 'Azure AI Developer' --project PROJECT",
         code="unknown_subject",
     )
 

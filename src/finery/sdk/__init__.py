@@ -16,7 +16,7 @@ Objects are the plain JSON of the wire (`Json`); lists come newest first, as the
     resources.py    files, datasets, jobs, models, chat, deployments, evaluations, promotions, sweeps, keys
     exports.py     models written for other programs
     monitoring.py  metrics, drift, capture
-    tenancy.py      projects, providers, costs
+    tenancy.py      projects, providers, roles, costs
 """
 
 from pathlib import Path
@@ -39,7 +39,7 @@ from finery.sdk.resources import (
     Promotions,
     Sweeps,
 )
-from finery.sdk.tenancy import Costs, Projects, Providers
+from finery.sdk.tenancy import Costs, Projects, Providers, Roles
 from finery.sdk.wire import ApiError, Json, Wire
 
 __all__ = ["SETTLED", "ApiError", "ChatDelta", "Connection", "Finery", "Json", "default_home", "locate"]
@@ -69,6 +69,7 @@ class Finery:
         self.keys = Keys(self._wire)
         self.projects = Projects(self._wire)
         self.providers = Providers(self._wire)
+        self.roles = Roles(self._wire)
         self.costs = Costs(self._wire)
 
     def close(self) -> None:

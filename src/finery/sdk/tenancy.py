@@ -1,4 +1,4 @@
-"""The nouns around the work: projects, providers, costs. Knows no httpx."""
+"""The nouns around the work: projects, providers, roles, costs. Knows no httpx."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -43,6 +43,39 @@ class Providers:
     def unregister(self, namespace: str) -> Json:
         """Take a registration back."""
         return self._wire.call("POST", f"/finery/v1/providers/{quote(namespace, safe='')}/unregister")
+
+
+class Roles:
+    """Who is known, and who was given which role."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+
+    def create_principal(self, name: str, *, kind: str = "User", subject: str | None = None) -> Json:
+        """Make a `User` or a `ServicePrincipal` known, by its subject in the identity provider's tokens."""
+        body = {"name": name, "kind": kind, "subject": subject}
+        return self._wire.call("POST", "/finery/v1/roles/principals", json=body)
+
+    def principals(self) -> Iterator[Json]:
+        """Every user and service principal."""
+        yield from self._wire.call("GET", "/finery/v1/roles/principals").get("data") or []
+
+    def delete_principal(self, name: str) -> Json:
+        """Forget one, with its roles and keys."""
+        return self._wire.call("DELETE", f"/finery/v1/roles/principals/{quote(name, safe='')}")
+
+    def assign(self, principal: str, role: str, *, project: str | None = None, hub: str | None = None) -> Json:
+        """Give a role in a project, in a hub, or else in the whole subscription."""
+        body = {"principal": principal, "role": role, "project": project, "hub": hub}
+        return self._wire.call("POST", "/finery/v1/roles/assignments", json=body)
+
+    def list(self) -> Iterator[Json]:
+        """Every role that was given where the caller may see it."""
+        yield from self._wire.call("GET", "/finery/v1/roles/assignments").get("data") or []
+
+    def remove(self, assignment_id: str) -> Json:
+        """Take a role back."""
+        return self._wire.call("DELETE", f"/finery/v1/roles/assignments/{quote(assignment_id, safe='')}")
 
 
 class Costs:

@@ -171,6 +171,39 @@ class TestKeys:
         assert "No keys" in run("keys", "list").stderr
 
 
+class TestRoles:
+    def test_make_known_give_list_take_back_forget(self, server):
+        assert "Created ada" in run("principals", "create", "ada", "--subject", "8f2c").stdout
+        assert "Created robot" in run("principals", "create", "robot", "--service-principal").stdout
+        given = run("roles", "assign", "ada", "Reader", "--project", "support")
+        assert given.stdout == "ada is Reader in the project support (assignments-1)\n"
+        assert server.state.bodies == [
+            {"name": "ada", "kind": "User", "subject": "8f2c"},
+            {"name": "robot", "kind": "ServicePrincipal", "subject": None},
+            {"principal": "ada", "role": "Reader", "project": "support", "hub": None},
+        ]
+        assert "8f2c" in run("principals", "list").stdout
+        assert "ada" in (listed := run("roles", "list").stdout)
+        assert "Reader" in listed
+        assert json.loads(run("roles", "list", "--json").stdout)[0]["id"] == "assignments-1"
+        assert run("roles", "remove", "assignments-1").stdout == "Removed assignments-1\n"
+        assert run("principals", "delete", "ada").exit_code == 0
+        assert list(server.state.people["principals"]) == ["robot"]
+        assert server.state.people["assignments"] == {}
+
+    def test_a_role_without_a_place_is_for_everything_and_says_so(self, server):
+        assert "in the whole subscription" in run("roles", "assign", "ada", "Reader").stdout
+        assert "in the hub lab" in run("roles", "assign", "ada", "Reader", "--hub", "lab").stdout
+
+    def test_a_project_can_be_named(self, server, monkeypatch):
+        monkeypatch.setenv("FINERY_PROJECT", " support ")
+        with Finery() as finery:
+            assert finery._wire.http.headers["openai-project"] == "support"
+        monkeypatch.delenv("FINERY_PROJECT")
+        with Finery() as finery:
+            assert "openai-project" not in finery._wire.http.headers
+
+
 class TestModels:
     def test_tuned_models_of_the_server_stand_beside_the_catalog(self, server):
         server.state.models = [

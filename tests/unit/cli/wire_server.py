@@ -39,6 +39,8 @@ class State:
     models: list[dict[str, Any]] = field(default_factory=list)
     deployments: dict[str, dict[str, Any]] = field(default_factory=dict)
     keys: dict[str, dict[str, Any]] = field(default_factory=dict)
+    people: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    """Principals by name, role assignments by id."""
     answer: list[dict[str, Any]] = field(default_factory=list)
     """Chunks of the next streamed chat."""
     break_off: int = 0
@@ -115,6 +117,8 @@ class WireServer:
             Route("/finery/v1/deployments", self.list_deployments, methods=["GET", "POST"]),
             Route("/finery/v1/deployments/{name}", self.deployment, methods=["GET", "PATCH", "DELETE"]),
             Route("/finery/v1/providers", self.list_providers),
+            Route("/finery/v1/roles/{noun}", self.people, methods=["GET", "POST"]),
+            Route("/finery/v1/roles/{noun}/{name}", self.forget, methods=["DELETE"]),
             Route("/finery/v1/keys", self.list_keys, methods=["GET", "POST"]),
             Route("/finery/v1/keys/{key}", self.key, methods=["DELETE"]),
             Route("/html", lambda _: HTMLResponse("<h1>Bad gateway</h1>", status_code=502)),
@@ -277,6 +281,19 @@ class WireServer:
     async def list_providers(self, request: Request) -> Response:
         found = {"namespace": "Finery.Compute", "registration_state": "Registered", "missing": []}
         return JSONResponse({"object": "list", "data": [found]})
+
+    async def people(self, request: Request) -> Response:
+        known = self.state.people.setdefault(request.path_params["noun"], {})
+        if request.method == "GET":
+            return JSONResponse({"object": "list", "data": list(known.values())})
+        self.state.bodies.append(body := await request.json())
+        made = {"id": f"{request.path_params['noun']}-{len(known) + 1}", "principal_id": "principals-1", **body}
+        known[body.get("name") or made["id"]] = made
+        return JSONResponse(made)
+
+    async def forget(self, request: Request) -> Response:
+        known = self.state.people[request.path_params["noun"]]
+        return JSONResponse({"id": known.pop(request.path_params["name"])["id"], "deleted": True})
 
     async def list_keys(self, request: Request) -> Response:
         state = self.state
