@@ -8,7 +8,7 @@ export FINERY_MODELS = $(abspath $(MODELS))
 # Bytecode is kept: the tests start hundreds of processes, and compiling our own modules would be half a second of each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-browser serve lint bench reliability azure-ml conformance fuzz clients stores setup clean
+.PHONY: help demo test test-browser serve lint bench reliability azure-ml oidc conformance fuzz clients stores setup clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -83,6 +83,14 @@ azure-ml: setup .venv-azure/ready ## Drive the server with azure-ai-ml as well (
 .venv-azure/ready: tests/azure-ml.txt
 	test -x .venv-azure/bin/python || $(PYTHON) -m venv .venv-azure
 	.venv-azure/bin/pip install --quiet --requirement tests/azure-ml.txt
+	touch $@
+
+oidc: setup .cache/clients/oidc-provider/ready ## Tokens of a real identity provider, npm's oidc-provider (a minute)
+	$(BIN)/python -m pytest tests/contract/test_oidc.py
+
+.cache/clients/oidc-provider/ready:
+	mkdir -p $(@D)
+	npm install --silent --no-save --prefix $(@D) "oidc-provider@9"
 	touch $@
 
 # Programs that tests drive against a server: each in a Python of its own, for their needs conflict with ours.
