@@ -180,6 +180,8 @@ def test_azures_paths_name_the_project(door: Door) -> None:
     # The header and the path have to mean the same.
     assert door.ask(token, "/api/projects/beta/deployments?api-version=v1", "alpha").status_code == 404
     assert door.ask(token, account.format("far"), "alpha").status_code == 404
+    elsewhere = door.ask(token, account.format("nowhere"))
+    assert (elsewhere.status_code, "no account 'nowhere' for ada" in elsewhere.text) == (404, True)
 
 
 def test_two_projects_never_see_each_other(door: Door) -> None:

@@ -251,7 +251,7 @@ def _caller_of_token(plane: ControlPlane, token: str, project: str | None, hub: 
         at = [named] if named else [] if project else _reached(connection, given, hub)
     grants = tuple(grant_of(assignment.role, assignment.scope) for assignment in given)
     callers = [Caller(project=one, key_id="", principal_id=principal.id, bounds=(grants,)) for one in at]
-    return _only([caller for caller in callers if _may_enter(caller, caller.project)], principal, project)
+    return _only([caller for caller in callers if _may_enter(caller, caller.project)], principal, project, hub)
 
 
 def _find(connection: Any, found: Identity) -> Principal | None:
@@ -276,7 +276,7 @@ def _reached(connection: Any, given: list[RoleAssignment], hub: str | None) -> l
     return [project for project in found if named and project.hub_id == named.id]
 
 
-def _only(callers: list[Caller], principal: Principal, named: str | None) -> Caller:
+def _only(callers: list[Caller], principal: Principal, project: str | None, hub: str | None) -> Caller:
     """The one caller that a token can mean."""
     if len(callers) == 1:
         return callers[0]
@@ -288,8 +288,10 @@ def _only(callers: list[Caller], principal: Principal, named: str | None) -> Cal
             "in the header OpenAI-Project (OpenAI's SDK: `project` or OPENAI_PROJECT_ID; `finery`: FINERY_PROJECT).",
             code="project_required",
         )
-    if named:
-        raise NotFound(f"There is no project {named!r} for {principal.name}.", code="project_not_found")
+    if project:
+        raise NotFound(f"There is no project {project!r} for {principal.name}.", code="project_not_found")
+    if hub:
+        raise NotFound(f"There is no account {hub!r} for {principal.name}.", code="hub_not_found")
     raise _no_role(principal)
 
 
