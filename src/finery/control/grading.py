@@ -6,7 +6,7 @@ Grading models are asked through `Ask`, held to JSON by a schema; a python grade
 import asyncio
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from finery.control import asking
 from finery.control.asking import Ask
 from finery.core.access import Caller
 from finery.core.errors import FineryError
-from finery.evaluation import evaluators, formulas, graders, python_grader, similarity, templates
+from finery.evaluation import computed, evaluators, graders, similarity, templates
 from finery.evaluation.graders import Grade, GradeFailed
 from finery.evaluation.python_grader import PythonGraderFailed
 
@@ -39,7 +39,7 @@ class Grader:
         try:
             graded = await self._graded(grader, names, blank)
         except (FineryError, PythonGraderFailed, GradeFailed) as error:
-            return blank.failed(*_fault(error))
+            return blank.failed(*computed.fault(error))
         if graded.errors or grader["type"] == "label_model":
             return graded
         passed = bool(graded.score) if grader["type"] == "string_check" else graders.passes(grader, graded.score)
@@ -49,7 +49,7 @@ class Grader:
         kind = grader["type"]
         if kind == "text_similarity" and grader["evaluation_metric"] == "cosine":
             kind = "cosine"
-        compute = _COMPUTED.get(kind)
+        compute = computed.COMPUTED.get(kind)
         if compute is not None:
             return dataclasses.replace(blank, score=await asyncio.to_thread(compute, grader, names))
         asked = {
@@ -102,17 +102,9 @@ class Grader:
 
     async def _multi(self, grader: Json, names: Json, blank: Grade) -> Grade:
         inside = graders.inner(grader)
-        found = [await self.grade(each, item=names["item"], sample=names["sample"]) for each in inside.values()]
-        parts = {name: each.score for name, each in zip(inside, found, strict=True)}
-        tokens: dict[str, int] = {}
-        errors: dict[str, str] = {}
-        for each in found:
-            errors |= each.errors
-            for model, count in each.tokens.items():
-                tokens[model] = tokens.get(model, 0) + count
-        whole = dataclasses.replace(blank, parts=parts, tokens=tokens, errors=errors)
-        return (
-            whole if errors else dataclasses.replace(whole, score=formulas.compute(grader["calculate_output"], parts))
+        return computed.combined(
+            grader,
+            {name: await self.grade(each, item=names["item"], sample=names["sample"]) for name, each in inside.items()},
         )
 
     async def _judge(
@@ -153,32 +145,6 @@ class Grader:
             tokens={grader["model"]: usage["total_tokens"]},
         )
         return said, graded
-
-
-def _python(grader: Json, names: Json) -> float:
-    return python_grader.run(grader["source"], names["sample"], names["item"])
-
-
-_COMPUTED: dict[str, Callable[[Json, Json], float]] = {
-    "string_check": graders.string_check,
-    "text_similarity": graders.text_similarity,
-    "python": _python,
-}
-"""Graders that need no model."""
-
-
-def _fault(error: Exception) -> tuple[str, str]:
-    """What went wrong, in OpenAI's words, and the details."""
-    match error:
-        case GradeFailed():
-            return error.kind, error.details
-        case PythonGraderFailed():
-            return f"python_grader_{error.kind}_error", error.details
-        case templates.UnknownVariable():
-            return "invalid_variable_error", error.message
-        case formulas.FormulaError():
-            return "formula_parse_error", error.message
-    return "other_error", str(error)
 
 
 def _messages(grader: Json, names: Json) -> list[dict[str, str]]:

@@ -12,6 +12,7 @@ verdicts        better, worse or no clear difference, in a sentence
 report          a comparison as a page, as Markdown
 plots           the pictures in it, as SVG
 graders         OpenAI's graders: checked, and computed where no model is needed
+computed        grades without a model, of whatever kind of grader that has one
 evaluators      Foundry's `builtin.` names
 templates       `{{ item.x }}` in graders and prompts
 formulas        the formula of a multi grader

@@ -6,11 +6,16 @@ session      one attempt: puts the parts below together
 events       the lines of events.jsonl
 tasks        rows of a file → items: tokens, weights, targets
 batches      items → batches of one step → passes; the order of an epoch
-objectives   a pass → a loss: language modelling, preferences, heads
+objectives   a pass → a loss: language modelling, preferences, drawn answers, heads
+policy       rewards → advantages → the loss of a drawn token
 optimizers   gradients → new weights
 schedules    the learning rate of a step
 references   what the reference model of preferences says, computed once
 loop         steps, validation, early stopping
+reinforcement   the loop whose steps draw their own examples
+rollouts     prompts → graded answers
+sampling     answers drawn from the model
+past         keys and values of what is being drawn
 checkpoint   the state of a run on disk, and back
 results      the measured rows: results.csv
 estimate     memory and time, measured

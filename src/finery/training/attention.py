@@ -7,7 +7,7 @@ by `documents(...)` around the model's call, since the model's code doesn't know
 
 import inspect
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -59,6 +59,7 @@ class Row:
 
 _row: ContextVar[Row] = ContextVar("row")
 _seen: ContextVar[list[HeadShape] | None] = ContextVar("seen", default=None)
+_instead: ContextVar[Callable[..., Tensor] | None] = ContextVar("instead", default=None)
 
 
 @contextmanager
@@ -94,6 +95,16 @@ def watched() -> Iterator[list[HeadShape]]:
         _seen.reset(token)
 
 
+@contextmanager
+def through(instead: Callable[..., Tensor]) -> Iterator[None]:
+    """Within it, layers attend by `instead`, which is called as `attend` is: by a sampler that keeps what it reads."""
+    token = _instead.set(instead)
+    try:
+        yield
+    finally:
+        _instead.reset(token)
+
+
 def attend(
     query_Tqd: Tensor,
     key_Tkd: Tensor,
@@ -104,6 +115,20 @@ def attend(
     rotary: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """Causal attention [T, q, d] within each document of the pass; arguments as in `kernels.documents.attend`."""
+    how = _instead.get() or within_documents
+    return how(query_Tqd, key_Tkd, value_Tkd, scale=scale, window=window, rotary=rotary)
+
+
+def within_documents(
+    query_Tqd: Tensor,
+    key_Tkd: Tensor,
+    value_Tkd: Tensor,
+    *,
+    scale: float,
+    window: int | None,
+    rotary: tuple[Tensor, Tensor] | None,
+) -> Tensor:
+    """As `attend`, whatever `through` says."""
     row = _row.get()
     if window is not None and window >= row.longest:
         window = None
@@ -111,7 +136,7 @@ def attend(
     if row.layout is not None:
         return kernel.attend(query_Tqd, key_Tkd, value_Tkd, row.layout, scale=scale, window=window, rotary=rotary)
     if rotary is not None:
-        query_Tqd, key_Tkd = (_turn(x, *rotary) for x in (query_Tqd, key_Tkd))
+        query_Tqd, key_Tkd = (turn(x, *rotary) for x in (query_Tqd, key_Tkd))
     without_window = window is None or "window_size" in _VARLEN_KNOWS
     if varlen_attn is not None and without_window and query_Tqd.dtype in {torch.bfloat16, torch.float16}:
         return _varlen(query_Tqd, key_Tkd, value_Tkd, row, scale, window)
@@ -186,7 +211,8 @@ def _one_document(query_Lqd: Tensor, key_Lkd: Tensor, value_Lkd: Tensor, scale: 
     return out[0].transpose(0, 1)
 
 
-def _turn(x_Thd: Tensor, cos_TR: Tensor, sin_TR: Tensor) -> Tensor:
+def turn(x_Thd: Tensor, cos_TR: Tensor, sin_TR: Tensor) -> Tensor:
+    """Rotary embedding of the first R entries of each head, as halves."""
     rotated = cos_TR.shape[-1]
     cos, sin = cos_TR[:, None].to(x_Thd.dtype), sin_TR[:, None].to(x_Thd.dtype)
     turning, still = x_Thd[..., :rotated], x_Thd[..., rotated:]

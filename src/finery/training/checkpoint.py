@@ -49,6 +49,7 @@ class Progress:
     """Steps of the running epoch done."""
     trained_tokens: int = 0
     best_valid_loss: float | None = None
+    """Of reinforcement: the best reward, with its sign turned."""
     best_step: int = 0
     """The step of `best_valid_loss`."""
     evaluations_without_better: int = 0
@@ -175,6 +176,8 @@ def spec_hash(spec: RunSpec) -> str:
     facts = spec.to_json()
     for name in ("job_id", "model_folder", "training_file", "validation_file", "start_from"):
         del facts[name]
+    if facts["reinforcement"] is None:
+        del facts["reinforcement"]  # Runs that began before there was such a field go on.
     facts["training_data"] = manifests.sha256_of(Path(spec.training_file))
     if spec.validation_file:
         facts["validation_data"] = manifests.sha256_of(Path(spec.validation_file))

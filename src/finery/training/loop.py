@@ -8,7 +8,8 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 
@@ -60,6 +61,16 @@ class Measured:
 
     loss: float
     accuracy: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Learned:
+    """What the forward and backward passes of a step came to."""
+
+    row: ResultRow
+    tokens: int
+    told: dict[str, Any] = field(default_factory=dict)
+    """What the step's event says besides the row."""
 
 
 class Loop:
@@ -122,29 +133,41 @@ class Loop:
         if not self._estimated:
             estimate.reset_peak(parts.model.device)
         torch.manual_seed(step_seed(spec.seed, number, parts.ranks.number))
-        measured = self._accumulate(items)
+        done = self._learn(items, number)
         parts.ranks.add_up(parts.optimizer.gradients())
         norm = parts.optimizer.gradient_norm()
-        if not (math.isfinite(measured.loss) and math.isfinite(norm)):
-            raise self._not_finite(number, rate, measured.loss)
+        loss = done.row.train_loss
+        assert loss is not None
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise self._not_finite(number, rate, loss)
         parts.optimizer.step(number, rate, norm)
-        tokens = sum(item.num_tokens for item in items)
         seconds = time.perf_counter() - began
         progress.step = number
-        progress.trained_tokens += tokens
+        progress.trained_tokens += done.tokens
         progress.cursor = 0 if epoch_end else progress.cursor + 1
         progress.epoch += epoch_end
-        self._record(measured, rate, tokens / seconds, epoch_end=epoch_end)
+        self._record(done, rate, done.tokens / seconds, epoch_end=epoch_end)
         if not self._estimated:
             self._estimated = True
-            self._tell_estimate(seconds / tokens)
+            self._tell_estimate(self._seconds_left(seconds, done.tokens))
 
-    def _accumulate(self, items: list[Item]) -> Measured:
-        """Forward and backward of all passes of a step; the gradients lie on the weights afterwards."""
+    def _learn(self, items: list[Item], number: int) -> Learned:
+        """Forward and backward of step `number`; the gradients lie on the weights afterwards."""
+        measured = self._accumulate(self._my_passes(items), sum(item.weight for item in items))
+        row = ResultRow(
+            step=number,
+            train_loss=measured.loss,
+            train_accuracy=measured.accuracy,
+            train_mean_token_accuracy=measured.accuracy if self._by_token else None,
+        )
+        return Learned(row=row, tokens=sum(item.num_tokens for item in items))
+
+    def _accumulate(self, passes: list[list[Item]], weight: float) -> Measured:
+        """Forward and backward of passes whose items, over all ranks, have this weight together."""
         parts, spec = self._parts, self._spec
-        whole = sum(item.weight for item in items) or 1.0
+        whole = weight or 1.0
         sums = []
-        for one_pass in self._my_passes(items):
+        for one_pass in passes:
             try:
                 done = parts.objective.sums(one_pass)
                 (done.loss_sum / whole).backward()  # type: ignore[no-untyped-call]
@@ -175,41 +198,47 @@ class Loop:
         parts.model.train(True)
         return self._measured(sums, sum(item.weight for item in items) or 1.0)
 
-    def _record(self, trained: Measured, rate: float, speed: float, *, epoch_end: bool) -> None:
+    @property
+    def _by_token(self) -> bool:
+        return self._parts.objective.accuracy == "token"
+
+    def _record(self, done: Learned, rate: float, speed: float, *, epoch_end: bool) -> None:
         """Validate if it is time, and put the step into rows and events."""
-        progress, spec, validation = self.progress, self._spec, self._parts.validation
-        by_token = self._parts.objective.accuracy == "token"
-        extra: dict[str, float | None] = {}
-        row = ResultRow(
-            step=progress.step,
-            train_loss=trained.loss,
-            train_accuracy=trained.accuracy,
-            train_mean_token_accuracy=trained.accuracy if by_token else None,
-        )
-        if validation and spec.eval_interval_steps and progress.step % spec.eval_interval_steps == 0:
-            start = (progress.step // spec.eval_interval_steps - 1) * spec.batch_size % len(validation)
-            some = self._evaluate(validation[start : start + spec.batch_size])
-            extra["valid_accuracy"] = some.accuracy
-            row = replace(row, valid_loss=some.loss, valid_mean_token_accuracy=some.accuracy if by_token else None)
-        if validation and epoch_end:
-            full = self._evaluate(validation)
-            extra["full_valid_accuracy"] = full.accuracy
-            row = replace(
-                row, full_valid_loss=full.loss, full_valid_mean_token_accuracy=full.accuracy if by_token else None
-            )
-            self._watch(full.loss)
+        done = self._validate(done, epoch_end=epoch_end)
+        row = done.row
         self.rows.append(row)
         data = {
             **row.measured(),
-            **({} if by_token else {name: value for name, value in extra.items() if value is not None}),
+            **done.told,
             "total_steps": self.total_steps,
-            "epoch": math.ceil(progress.step * spec.n_epochs / self.total_steps),
+            "epoch": math.ceil(row.step * self._spec.n_epochs / self.total_steps),
             "learning_rate": rate,
             "tokens_per_second": speed,
         }
         self._parts.events.metrics(_step_text(row, self.total_steps), data)
 
+    def _validate(self, done: Learned, *, epoch_end: bool) -> Learned:
+        """The same with what was measured on the validation set, if it is time."""
+        spec, validation, row = self._spec, self._parts.validation, done.row
+        told: dict[str, float | None] = {}
+        if validation and spec.eval_interval_steps and row.step % spec.eval_interval_steps == 0:
+            start = (row.step // spec.eval_interval_steps - 1) * spec.batch_size % len(validation)
+            some = self._evaluate(validation[start : start + spec.batch_size])
+            told["valid_accuracy"] = some.accuracy
+            accuracy = some.accuracy if self._by_token else None
+            row = replace(row, valid_loss=some.loss, valid_mean_token_accuracy=accuracy)
+        if validation and epoch_end:
+            full = self._evaluate(validation)
+            told["full_valid_accuracy"] = full.accuracy
+            accuracy = full.accuracy if self._by_token else None
+            row = replace(row, full_valid_loss=full.loss, full_valid_mean_token_accuracy=accuracy)
+            self._watch(full.loss)
+        if self._by_token:
+            return replace(done, row=row)
+        return replace(done, row=row, told={name: value for name, value in told.items() if value is not None})
+
     def _watch(self, full_valid_loss: float) -> None:
+        """Remember the best epoch, and whether it is time to stop: the lower the better."""
         progress, patience = self.progress, self._spec.early_stopping_patience
         if progress.best_valid_loss is None or full_valid_loss < progress.best_valid_loss:
             progress.best_valid_loss, progress.best_step = full_valid_loss, progress.step
@@ -241,12 +270,13 @@ class Loop:
             "Start again with a learning_rate_multiplier ten times smaller."
         )
 
-    def _tell_estimate(self, seconds_per_token: float) -> None:
-        spec, progress = self._spec, self.progress
-        left = sum(item.num_tokens for item in self._parts.training) * spec.n_epochs - progress.trained_tokens
-        measured = estimate.Estimate(
-            peak_bytes=estimate.peak_bytes(self._parts.model.device), seconds=seconds_per_token * left
-        )
+    def _seconds_left(self, seconds: float, tokens: int) -> float:
+        """A guess from the first step."""
+        left = sum(item.num_tokens for item in self._parts.training) * self._spec.n_epochs
+        return seconds / tokens * (left - self.progress.trained_tokens)
+
+    def _tell_estimate(self, seconds_left: float) -> None:
+        measured = estimate.Estimate(peak_bytes=estimate.peak_bytes(self._parts.model.device), seconds=seconds_left)
         self._parts.events.message(
             "estimate",
             measured.text(),
@@ -261,6 +291,10 @@ def step_seed(seed: int, step: int, rank: int) -> int:
 
 def _step_text(row: ResultRow, total_steps: int) -> str:
     parts = [f"training loss={row.train_loss:.2f}"]
+    if row.train_reward_mean is not None:
+        parts = [f"train mean reward={row.train_reward_mean:.2f}"]
+    if row.valid_reward_mean is not None:
+        parts.append(f"full validation mean reward={row.valid_reward_mean:.2f}")
     if row.valid_loss is not None:
         parts.append(f"validation loss={row.valid_loss:.2f}")
     if row.full_valid_loss is not None:

@@ -108,11 +108,22 @@ class TrainableModel:
         """The last hidden states [T, H] after the final norm; attention stays within a document."""
         refresh(self._projections)
         with attention.documents(packed.starts, self.device, packed.before):
-            outputs = self._model.base_model(
-                input_ids=packed.tokens_T[None], position_ids=packed.positions_T[None], use_cache=False
-            )
+            return self.read(packed.tokens_T, packed.positions_T)
+
+    def read(self, tokens_T: Tensor, positions_T: Tensor) -> Tensor:
+        """The last hidden states [T, H] of a row whose attention the caller sees to, with the weights `hidden` saw."""
+        outputs = self._model.base_model(input_ids=tokens_T[None], position_ids=positions_T[None], use_cache=False)
         hidden: Tensor = outputs.last_hidden_state.squeeze(0)
         return hidden
+
+    @torch.no_grad()
+    def logits(self, hidden_NH: Tensor) -> Tensor:
+        """Logits of the next token [N, V], fp32."""
+        hidden_NH = hidden_NH.to(self._dtype)
+        if self._output is not None:
+            return self._output.forward(hidden_NH).float() * self._factor
+        assert self._output_weight_VH is not None
+        return F.linear(hidden_NH, self._output_weight_VH.to(self._dtype)).float() * self._factor
 
     def cross_entropy(
         self,

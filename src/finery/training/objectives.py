@@ -3,6 +3,7 @@
 LanguageModelling   cross-entropy of the trained tokens, plain, smoothed or focal
 Preferences         dpo (Rafailov et al. 2023, arXiv 2305.18290), ipo (Azar et al. 2023, arXiv 2310.12036),
                     hinge (Zhao et al. 2023, arXiv 2305.10425): preferred over other, relative to a reference
+Policy              grpo: drawn answers become likelier by how much better than their group they are (see `policy`)
 Heads               classification, multi-label, regression on the last token's hidden state
 """
 
@@ -19,8 +20,9 @@ from torch import Tensor
 from finery.training.batches import passes
 from finery.training.model import TrainableModel
 from finery.training.packing import PackedPass, pack
-from finery.training.spec import LossSpec, RunSpec
-from finery.training.tasks import Item, num_outputs
+from finery.training.policy import token_losses
+from finery.training.spec import LossSpec, ReinforcementSpec, RunSpec
+from finery.training.tasks import Attempt, Item, num_outputs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,6 +52,8 @@ def build(spec: RunSpec, model: TrainableModel) -> Objective:
     """The objective of a run; puts the head on the model where the task needs one."""
     if spec.objective == "preference":
         return Preferences(spec.loss, model)
+    if spec.reinforcement is not None:
+        return Policy(spec.reinforcement, model)
     outputs = num_outputs(spec)
     if outputs:
         model.add_head(outputs, spec.seed)
@@ -130,6 +134,50 @@ class Preferences:
         if self._spec.name == "ipo":
             sums_D = sums_D / torch.tensor(counts, device=sums_D.device)
         return sums_D.view(len(items), 2)
+
+
+class Policy:
+    """Drawn answers, each token weighed by its answer's advantage."""
+
+    accuracy: Literal["token", "example"] = "example"
+
+    def __init__(self, spec: ReinforcementSpec, model: TrainableModel) -> None:
+        self._spec = spec
+        self._model = model
+
+    def sums(self, items: Sequence[Item]) -> PassSums:
+        """The forward pass of `items`, which are attempts, as one packed row."""
+        attempts = [item for item in items if isinstance(item, Attempt)]
+        assert len(attempts) == len(items)
+        logprobs_N = self._logprobs(attempts)
+        advantages = [item.advantage for item in attempts for _ in item.sampled]
+        sampled = [logprob for item in attempts for logprob in item.sampled]
+        reference = [logprob for item in attempts for logprob in item.reference]
+        losses_N = token_losses(
+            logprobs_N,
+            torch.tensor(sampled, device=logprobs_N.device),
+            torch.tensor(advantages, device=logprobs_N.device),
+            torch.tensor(reference, device=logprobs_N.device) if reference else None,
+            clip=self._spec.clip,
+            kl_weight=self._spec.kl_weight,
+        )
+        return PassSums(loss_sum=losses_N.sum(), correct=torch.zeros((), device=losses_N.device), counted=0)
+
+    @torch.no_grad()
+    def with_reference(self, attempts: Sequence[Attempt], *, tokens_per_pass: int) -> list[Attempt]:
+        """The attempts with the log-probabilities that the base model gives their tokens."""
+        known: dict[int, tuple[float, ...]] = {}
+        with self._model.without_adapter():
+            for part in passes(attempts, tokens_per_pass=tokens_per_pass):
+                counts = [len(attempt.sampled) for attempt in part]
+                for attempt, logprobs in zip(part, torch.split(self._logprobs(part), counts), strict=True):
+                    known[id(attempt)] = tuple(logprobs.tolist())
+        return [replace(attempt, reference=known[id(attempt)]) for attempt in attempts]
+
+    def _logprobs(self, attempts: Sequence[Attempt]) -> Tensor:
+        packed = _pack(self._model, attempts)
+        trained_N = packed.trained_N
+        return self._model.token_logprobs(self._model.hidden(packed)[trained_N], packed.targets_T[trained_N])
 
 
 class Heads:

@@ -25,6 +25,14 @@ class ResultRow:
     valid_mean_token_accuracy: float | None = None
     full_valid_loss: float | None = None
     full_valid_mean_token_accuracy: float | None = None
+    train_reward_mean: float | None = None
+    """Of reinforcement: the mean reward of a step's answers."""
+    valid_reward_mean: float | None = None
+    """Of answers to the whole validation set."""
+    completion_tokens_mean: float | None = None
+    """Tokens of an answer."""
+    kl_mean: float | None = None
+    """How far the model is from its base, by token; see `policy.divergence`."""
 
     def measured(self) -> dict[str, float | int]:
         """What isn't empty, by column."""
@@ -33,15 +41,19 @@ class ResultRow:
 
 
 COLUMNS = tuple(field.name for field in fields(ResultRow))
+REWARD_COLUMNS = ("train_reward_mean", "valid_reward_mean", "completion_tokens_mean", "kl_mean")
+"""Only in files of runs that measured any of them."""
 
 
 def to_csv(rows: list[ResultRow]) -> str:
     """The content of results.csv: a header, then a line for each row."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    rewarded = any(getattr(row, name) is not None for row in rows for name in REWARD_COLUMNS)
+    columns = [name for name in COLUMNS if rewarded or name not in REWARD_COLUMNS]
+    writer.writerow(columns)
     for row in rows:
-        writer.writerow(["" if (value := getattr(row, name)) is None else repr(value) for name in COLUMNS])
+        writer.writerow(["" if (value := getattr(row, name)) is None else repr(value) for name in columns])
     return out.getvalue()
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from finery.modeling.template import ChatTemplate
 from finery.training import objectives, ranks
 from finery.training.checkpoint import Checkpoints, Progress, Saved, spec_hash, start_from
 from finery.training.events import EventLog
@@ -13,8 +14,11 @@ from finery.training.loop import Loop, Parts
 from finery.training.model import TrainableModel
 from finery.training.optimizers import Optimizer
 from finery.training.references import Stopped, add_references
+from finery.training.reinforcement import ReinforcementLoop
+from finery.training.results import ResultRow
+from finery.training.rollouts import Explorer
 from finery.training.spec import RunSpec
-from finery.training.tasks import Item, read_items
+from finery.training.tasks import Item, read_items, read_prompts
 
 
 def run_session(folder: Path, spec: RunSpec, events: EventLog, should_stop: Callable[[], bool]) -> bool:
@@ -41,7 +45,7 @@ def run_session(folder: Path, spec: RunSpec, events: EventLog, should_stop: Call
         _tell_resumed(saved, events)
     if should_stop():
         return False
-    loop = Loop(parts, progress, saved.rows if saved else [])
+    loop = _loop(parts, progress, saved.rows if saved else [])
     if not loop.train(should_stop):
         events.message(f"stopped:{progress.step}:{events.attempt}", f"Stopped after step {progress.step}")
         events.sync()
@@ -50,6 +54,13 @@ def run_session(folder: Path, spec: RunSpec, events: EventLog, should_stop: Call
         _finish(loop, parts)
     parts.ranks.leave()
     return True
+
+
+def _loop(parts: Parts, progress: Progress, rows: list[ResultRow]) -> Loop:
+    if not isinstance(parts.objective, objectives.Policy):
+        return Loop(parts, progress, rows)
+    template = ChatTemplate.load(Path(parts.spec.model_folder))
+    return ReinforcementLoop(parts, progress, rows, Explorer(parts.spec, parts.model, parts.objective, template))
 
 
 def _with_absolute_paths(spec: RunSpec, folder: Path) -> RunSpec:
@@ -96,8 +107,9 @@ def _tell_data(training: Sequence[Item], validation: Sequence[Item], events: Eve
 def _prepare(
     folder: Path, spec: RunSpec, events: EventLog, checkpoints: Checkpoints, should_stop: Callable[[], bool]
 ) -> Parts:
-    training = read_items(Path(spec.training_file), spec)
-    validation = read_items(Path(spec.validation_file), spec) if spec.validation_file else []
+    read = read_prompts if spec.objective == "reinforcement" else read_items
+    training: Sequence[Item] = read(Path(spec.training_file), spec)
+    validation: Sequence[Item] = read(Path(spec.validation_file), spec) if spec.validation_file else []
     _tell_data(training, validation, events)
     device = ranks.local_device()
     together = ranks.join(device)
@@ -133,10 +145,14 @@ def _prepare(
 def _finish(loop: Loop, parts: Parts) -> None:
     progress = loop.progress
     if progress.stopped_early:
+        assert progress.best_valid_loss is not None
+        best = f"full validation loss than {progress.best_valid_loss:.4f}"
+        if parts.spec.objective == "reinforcement":
+            best = f"validation reward than {-progress.best_valid_loss:.4f}"
         parts.events.message(
             "stopped_early",
-            f"Stopped early: no better full validation loss than {progress.best_valid_loss:.4f} of step "
-            f"{progress.best_step} in {progress.evaluations_without_better} evaluations",
+            f"Stopped early: no better {best} of step {progress.best_step} in "
+            f"{progress.evaluations_without_better} evaluations",
         )
     step = loop.use_best()
     result = parts.checkpoints.write_result(parts.model, progress, loop.rows, step=step)

@@ -62,7 +62,7 @@ class OptimizerSpec:
 class LossSpec:
     """What is minimised."""
 
-    name: Literal["cross_entropy", "label_smoothing", "focal", "dpo", "ipo", "hinge"] = "cross_entropy"
+    name: Literal["cross_entropy", "label_smoothing", "focal", "dpo", "ipo", "hinge", "grpo"] = "cross_entropy"
     smoothing: float = 0.0
     """Label smoothing, 0 to 1 (only label_smoothing)."""
     gamma: float = 2.0
@@ -71,6 +71,24 @@ class LossSpec:
     """Strength of the tie to the reference model (dpo, ipo, hinge)."""
     class_weights: tuple[float, ...] | None = None
     """One weight a label, for classification heads."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReinforcementSpec:
+    """How answers are drawn and graded (only the objective reinforcement)."""
+
+    grader: dict[str, Any]
+    """A grader of OpenAI's API that needs no model; see `evaluation.computed`."""
+    group_size: int = 8
+    """Answers to each prompt of a step; an answer counts by how much it is better than the others."""
+    max_completion_tokens: int = 256
+    """An answer is cut there, and graded as it is."""
+    kl_weight: float = 0.04
+    """Strength of the tie to the base model; 0 is none."""
+    clip: float = 0.2
+    """How far the probability of a token may move in a step before its gradient ends."""
+    eval_samples: int = 1
+    """Answers to each prompt of the validation set."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,7 +105,7 @@ class RunSpec:
     validation_file: str | None = None
     """JSONL file of validation examples."""
     method: Literal["lora", "qlora", "full"] = "lora"
-    objective: Literal["supervised", "preference"] = "supervised"
+    objective: Literal["supervised", "preference", "reinforcement"] = "supervised"
     task: Literal["chat", "completion", "classification", "multi_label", "regression"] = "chat"
     labels: tuple[str, ...] = ()
     """The labels of a classification head, in the order of its outputs."""
@@ -99,13 +117,14 @@ class RunSpec:
     tokens_per_pass: int = 4096
     """Most tokens in one packed row; a batch above it is cut into several passes, which changes only memory."""
     max_tokens_per_example: int = 2048
-    """Longer examples are refused before the run starts, never cut silently."""
+    """Longer examples are refused before the run starts, never cut silently. Of reinforcement: prompt and answer."""
     seed: int = 0
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Dtype of the frozen base and of its products; adapter and optimizer state are always fp32."""
     lora: LoraSpec = field(default_factory=LoraSpec)
     optimizer: OptimizerSpec = field(default_factory=OptimizerSpec)
     loss: LossSpec = field(default_factory=LossSpec)
+    reinforcement: ReinforcementSpec | None = None
     checkpoint_interval_steps: int = 25
     """A resumable checkpoint at least so often; one more closes every epoch."""
     eval_interval_steps: int = 0
@@ -130,6 +149,7 @@ class RunSpec:
             "optimizer": OptimizerSpec(**{**data["optimizer"], "betas": tuple(data["optimizer"]["betas"])}),
             "loss": LossSpec(**{**data["loss"], "class_weights": _tuple_or_none(data["loss"]["class_weights"])}),
             "labels": tuple(data.get("labels", ())),
+            "reinforcement": ReinforcementSpec(**data["reinforcement"]) if data.get("reinforcement") else None,
         }
         return RunSpec(**{**data, **nested})
 
@@ -160,7 +180,8 @@ class Event:
     data: dict[str, Any] = field(default_factory=dict)
     """metrics: step, total_steps, epoch, train_loss, train_accuracy, learning_rate, tokens_per_second and, where
     measured, train_mean_token_accuracy, valid_loss, valid_mean_token_accuracy, full_valid_loss,
-    full_valid_mean_token_accuracy (for heads and preferences valid_accuracy, full_valid_accuracy).
+    full_valid_mean_token_accuracy (for heads and preferences valid_accuracy, full_valid_accuracy; for reinforcement
+    train_reward_mean, valid_reward_mean, completion_tokens_mean, kl_mean, and OpenAI's scores, errors and timing).
     checkpoint: step, folder (relative to the run's), resumable, deployable (at an epoch's end or a stop), metrics.
     result: folder, trained_tokens, steps, weights_of_step, metrics. error: code.
     The message with the key `estimate`: peak_bytes, estimated_seconds."""

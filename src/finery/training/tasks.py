@@ -3,6 +3,7 @@
 chat            {"messages": [...], "tools"?: [...]}                    one document, trained where the template says
 completion      {"prompt": str, "completion": str}                      one document, trained on completion and end
 preference      {"input": {...}, "preferred_output": [...], "non_preferred_output": [...]}      two documents
+reinforcement   {"messages": [..., the user's], "tools"?: [...], fields for the grader}         a prompt, and its row
 classification  {"text": str, "label": str}                             one document and the place of its label
 multi_label     {"text": str, "labels": [str]}                          one document and a 0 or 1 for each label
 regression      {"text": str, "target": number}                         one document and its value
@@ -10,7 +11,7 @@ regression      {"text": str, "target": number}                         one docu
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,33 @@ class Item:
         return sum(1 for document in self.documents for weight in document.weights[1:] if weight)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prompt(Item):
+    """A row whose answers are to be drawn."""
+
+    row: Row
+    """What the grader sees as `item`."""
+    place: int
+    """Which row of its file it is, from 0."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Attempt(Item):
+    """A drawn answer behind its prompt; `reference` has a log-probability a token of the answer, or none at all."""
+
+    advantage: float
+    """How much better than the other answers to its prompt."""
+    sampled: tuple[float, ...]
+    """Log-probability of each token of the answer when it was drawn."""
+
+
+def read_prompts(path: Path, spec: RunSpec) -> list[Prompt]:
+    """As `read_items`, for reinforcement."""
+    items = read_items(path, spec)
+    assert all(isinstance(item, Prompt) for item in items)
+    return [replace(item, place=place) for place, item in enumerate(items) if isinstance(item, Prompt)]
+
+
 def read_items(path: Path, spec: RunSpec) -> list[Item]:
     """Every row of `path` as an item, in order. InvalidRequest names the first line that can't be trained on."""
     template = ChatTemplate.load(Path(spec.model_folder))
@@ -75,6 +103,10 @@ def num_outputs(spec: RunSpec) -> int:
 
 
 def _item(row: Row, template: ChatTemplate, spec: RunSpec) -> Item:
+    if spec.objective == "reinforcement":
+        tokens = template.encode_prompt(row["messages"], row.get("tools"))
+        prompt = Example(tokens=tokens, weights=[0.0] * len(tokens))
+        return Prompt(documents=(prompt,), weight=1.0, row=row, place=0)
     if spec.objective == "preference":
         return Item(documents=template.encode_preference(row), weight=1.0)
     if spec.task in HEAD_TASKS:
@@ -104,6 +136,13 @@ def _place(label: str, spec: RunSpec) -> int:
 
 def _check(item: Item, spec: RunSpec) -> None:
     longest = max(len(document.tokens) for document in item.documents)
+    if spec.reinforcement is not None and longest + spec.reinforcement.max_completion_tokens > (
+        spec.max_tokens_per_example
+    ):
+        raise ValueError(
+            f"it has {longest} tokens and its answers up to {spec.reinforcement.max_completion_tokens}, this job "
+            f"allows {spec.max_tokens_per_example} for both; shorten it, or lower max_completion_tokens"
+        )
     if longest > spec.max_tokens_per_example:
         raise ValueError(
             f"it has {longest} tokens, this job allows {spec.max_tokens_per_example}; "
@@ -113,6 +152,8 @@ def _check(item: Item, spec: RunSpec) -> None:
         raise ValueError("it has no tokens")
     if not all(math.isfinite(number) for number in item.target):
         raise ValueError(f"its target {item.target[0]} is not a finite number")
+    if isinstance(item, Prompt):
+        return
     if spec.task not in HEAD_TASKS and not all(any(document.weights[1:]) for document in item.documents):
         raise ValueError("it trains nothing: no assistant message with a weight above 0")
 
