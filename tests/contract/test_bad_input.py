@@ -52,6 +52,14 @@ def test_a_file_that_is_no_chat_jsonl_is_in_error_and_says_where(
     assert refused.value.param == "training_file"
 
 
+CHECK = {"type": "string_check", "name": "c", "input": "{{sample.output_text}}", "reference": "a", "operation": "like"}
+
+
+def graded(grader: Any, **more: Any) -> dict[str, Any]:
+    """A job of reinforcement."""
+    return {"method": {"type": "reinforcement", "reinforcement": {"grader": grader, **more}}}
+
+
 @pytest.mark.parametrize(
     ("body", "param", "said"),
     [
@@ -65,7 +73,50 @@ def test_a_file_that_is_no_chat_jsonl_is_in_error_and_says_where(
         ({"hyperparameters": {"batch_size": "many"}}, "batch_size", "many"),
         ({"extra_body": {"optimizer": "adagrad"}}, "optimizer", "adagrad"),
         ({"extra_body": {"validation_split": 0.9}}, "validation_split", "0.9"),
-        ({"method": {"type": "reinforcement"}}, "method.type", "supervised"),
+        ({"method": {"type": "reinforcement"}}, "method.reinforcement.grader", "needs a grader"),
+        (graded({"type": "nothing", "name": "x"}), "method.reinforcement.grader.type", "nothing"),
+        (graded({**CHECK, "operation": "is"}), "method.reinforcement.grader.operation", "like"),
+        (graded({**CHECK, "input": "{{word.x}}"}), "method.reinforcement.grader", "item or sample"),
+        (
+            graded({"type": "score_model", "name": "judge", "model": "m", "input": [{"role": "user", "content": "?"}]}),
+            "method.reinforcement.grader.type",
+            "python",
+        ),
+        (
+            graded({**CHECK, "type": "text_similarity", "evaluation_metric": "cosine"}),
+            "method.reinforcement.grader.evaluation_metric",
+            "cosine",
+        ),
+        (
+            graded(
+                {
+                    "type": "multi",
+                    "name": "m",
+                    "graders": {
+                        "a": {
+                            **CHECK,
+                            "type": "label_model",
+                            "model": "m",
+                            "input": [{"role": "user", "content": "?"}],
+                            "labels": ["a"],
+                            "passing_labels": ["a"],
+                        }
+                    },
+                    "calculate_output": "a",
+                }
+            ),
+            "method.reinforcement.grader.graders.a.type",
+            "label_model",
+        ),
+        (graded(CHECK, response_format={"type": "json_object"}), "method.reinforcement.response_format", "output_json"),
+        (graded(CHECK, hyperparameters={"compute_multiplier": 0}), "compute_multiplier", "above"),
+        (graded(CHECK, hyperparameters={"eval_samples": 0}), "eval_samples", "from 1"),
+        (graded(CHECK, hyperparameters={"reasoning_effort": "most"}), "reasoning_effort", "medium"),
+        (graded(CHECK) | {"extra_body": {"lora_dropout": 0.1}}, "lora_dropout", "0.1"),
+        (graded(CHECK) | {"extra_body": {"loss": "focal"}}, "loss", "grpo"),
+        (graded(CHECK) | {"extra_body": {"task": "regression"}}, "task", "chat"),
+        (graded(CHECK) | {"extra_body": {"training_method": "full", "kl_weight": 0.1}}, "kl_weight", "full"),
+        ({"extra_body": {"loss": "grpo"}}, "loss", "reinforcement"),
     ],
     ids=lambda value: json.dumps(value)[:40] if isinstance(value, dict) else "",
 )

@@ -16,6 +16,8 @@ from finery.core.errors import InvalidRequest
 if TYPE_CHECKING:
     from finery.sdk import Finery, Json
 
+REINFORCEMENT = "reinforcement"
+
 Data = Annotated[
     Path, typer.Argument(metavar="DATA", exists=True, dir_okay=False, show_default=False, help="Training data, JSONL.")
 ]
@@ -39,6 +41,16 @@ Suffix = Annotated[
 Name = Annotated[str | None, typer.Option("--name", metavar="TEXT", help="A name for the job, kept in its metadata.")]
 Method = Annotated[
     str | None, typer.Option("--method", metavar="supervised|dpo", help="What the examples teach; default supervised.")
+]
+Grader = Annotated[
+    Path | None,
+    typer.Option(
+        "--grader",
+        metavar="FILE",
+        exists=True,
+        dir_okay=False,
+        help="A grader of OpenAI's API as JSON: the model learns from the grades of its own answers.",
+    ),
 ]
 Epochs = Annotated[
     int | None, typer.Option("--epochs", metavar="N", help="Times the data is gone through; default: by its size.")
@@ -73,6 +85,7 @@ def tune(
     suffix: Suffix = None,
     name: Name = None,
     method: Method = None,
+    grader: Grader = None,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
     batch_size_multiplier: BatchMultiplier = None,
@@ -90,9 +103,13 @@ def tune(
     """
     if validation is not None and split is not None:
         raise typer.BadParameter("give --validation or --split, not both")
+    if grader is not None and method not in (None, REINFORCEMENT):
+        raise typer.BadParameter(f"a grader is for reinforcement, not for --method {method}")
     standard = {"n_epochs": epochs, "batch_size": batch_size, "learning_rate_multiplier": learning_rate_multiplier}
     extras = {"validation_split": split, "batch_size_multiplier": batch_size_multiplier, **parse_knobs(knobs or [])}
-    fields = job_fields(standard | extras, method)
+    fields = job_fields(standard | extras, REINFORCEMENT if grader else method)
+    if grader:
+        fields["method"][REINFORCEMENT]["grader"] = read_grader(grader)
     with connect(base_url, api_key) as finery:
         training_file = usable_file(finery, data)
         validation_file = usable_file(finery, validation) if validation else None
@@ -133,6 +150,18 @@ def parse_knobs(assignments: list[str]) -> dict[str, Any]:
         except ValueError:
             knobs[name] = text
     return knobs
+
+
+def read_grader(path: Path) -> Any:
+    """A grader from a file; the server judges it.
+
+    Raises:
+        InvalidRequest: the file holds no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InvalidRequest(f"{path} holds no JSON: {error}.", param="grader") from None
 
 
 def job_fields(knobs: dict[str, Any], method: str | None) -> dict[str, Any]:

@@ -20,6 +20,7 @@ naming       rows that name bytes, and bytes that no row names
 named_jobs   jobs under names of the client's choice, and the models they registered
 estimates    what a job would take, told before it is submitted
 validation   between validating_files and queued; "auto" → numbers
+reinforcement   the grader and the rows of a job of reinforcement
 data_gate    a job's rows read by the content filter
 rows         a job's rows as its trainer gets them: split, rendered, counted
 specs        from a job to the spec its trainer gets

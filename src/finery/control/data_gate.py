@@ -16,8 +16,9 @@ from finery.core.errors import InvalidRequest, Unavailable
 from finery.core.files import File
 from finery.core.jobs import Job
 from finery.core.policies import CATEGORIES, LEVELS, Verdict
+from finery.data.formats import item_fields
 from finery.data.rows import iterate
-from finery.data.texts import texts
+from finery.data.texts import item_texts, texts
 from finery.safety.classifier import MAX_CHARACTERS
 from finery.safety.filter import FilterError
 from finery.storage import jobs
@@ -72,7 +73,7 @@ def screen(plane: ControlPlane, job: Job, given: Sequence[File]) -> None:
 def _harms(plane: ControlPlane, file: File, border: int) -> Iterator[Harm]:
     known: dict[str, Verdict] = {}
     with plane.blobs.as_path(file.sha256) as path:
-        places = ((line, place, text) for line, row in iterate(path) for place, text in texts(row))
+        places = ((line, place, text) for line, row in iterate(path) for place, text in _texts(file, row))
         while batch := list(islice(places, TEXTS_A_CALL)):
             # System messages are many rows' own: each text is read once.
             new = list({text: None for _, _, text in batch if text not in known})
@@ -87,6 +88,13 @@ def _harms(plane: ControlPlane, file: File, border: int) -> Iterator[Harm]:
 
 
 _KNOWN_TEXTS = 20_000
+
+
+def _texts(file: File, row: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Whatever the model reads, or is rewarded for saying."""
+    yield from texts(row)
+    if file.format == "reinforcement":
+        yield from item_texts(item_fields(row))
 
 
 def _refusal(found: list[Harm]) -> str:

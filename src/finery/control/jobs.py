@@ -13,6 +13,7 @@ from finery.control import (
     models,
     providers,
     quotas,
+    reinforcement,
     trackers,
     webhooks,
 )
@@ -46,6 +47,9 @@ class JobRequest:
     method: str = "supervised"
     options: dict[str, Any] = field(default_factory=dict)
     """Knobs of `core.hyperparameters` that were given."""
+    grader: Any = None
+    """Of the method reinforcement."""
+    response_format: Any = None
     metadata: dict[str, str] | None = None
     integrations: list[dict[str, Any]] | None = None
 
@@ -57,6 +61,7 @@ def submit(plane: ControlPlane, caller: Caller, request: JobRequest) -> Job:
         InvalidRequest: a knob, a file or a model that can't be used, naming it.
     """
     options = hyperparameters.check(request.options)
+    options |= reinforcement.check(request.method, options, request.grader, request.response_format)
     trackers.check(request.integrations)
     if request.validation_file and options["validation_split"]:
         raise InvalidRequest(

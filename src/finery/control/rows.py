@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from finery.control.plane import ControlPlane
+from finery.core.datasets import Format
 from finery.core.errors import InvalidRequest
 from finery.core.files import File
 from finery.data import splits, tokens
@@ -40,7 +41,9 @@ def prepare(
     return data
 
 
-def check_tokens(plane: ControlPlane, data: dict[str, Any], base: LocalModel, *, max_tokens: int) -> int:
+def check_tokens(
+    plane: ControlPlane, data: dict[str, Any], base: LocalModel, *, max_tokens: int, form: Format | None = None
+) -> int:
     """Render every row as the trainer will and count its tokens into `data`; returns the longest row's.
 
     Raises:
@@ -52,7 +55,7 @@ def check_tokens(plane: ControlPlane, data: dict[str, Any], base: LocalModel, *,
         if part not in data:
             continue
         with plane.blobs.as_path(data[part]["sha256"]) as path:
-            report = tokens.check_tokens(path, template, max_tokens=max_tokens)
+            report = tokens.check_tokens(path, template, max_tokens=max_tokens, form=form)
         if not report.ok:
             errors = [finding for finding in report.findings if finding.level == "error"]
             named = "; ".join(f"line {found.line}: {found.message}" for found in errors[:SHOWN_FINDINGS])

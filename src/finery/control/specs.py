@@ -1,11 +1,12 @@
 """From a job to the spec its trainer gets. Pure but for the base model's folder."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from finery.control import reinforcement
 from finery.core.jobs import Job
 from finery.modeling.catalog import CATALOG
-from finery.training.spec import LoraSpec, LossSpec, OptimizerSpec, RunSpec
+from finery.training.spec import LoraSpec, LossSpec, OptimizerSpec, ReinforcementSpec, RunSpec
 
 TRAINING_FILE = "training.jsonl"
 VALIDATION_FILE = "validation.jsonl"
@@ -16,6 +17,15 @@ DEFAULT_LEARNING_RATE = 5e-4
 
 _FULL_LEARNING_RATE_FACTOR = 0.05
 """All weights move at once: a twentieth of an adapter's rate is the usual choice."""
+
+_REINFORCEMENT_LEARNING_RATE_FACTOR = 0.2
+"""A step learns from few answers, and what it unlearns isn't seen: a fifth of the rate."""
+
+_OBJECTIVES: dict[str, Literal["supervised", "preference", "reinforcement"]] = {
+    "supervised": "supervised",
+    "dpo": "preference",
+    "reinforcement": "reinforcement",
+}
 
 
 def run_spec(job: Job, *, models_folder: Path) -> tuple[RunSpec, dict[str, str]]:
@@ -33,7 +43,7 @@ def run_spec(job: Job, *, models_folder: Path) -> tuple[RunSpec, dict[str, str]]
         training_file=TRAINING_FILE,
         validation_file=VALIDATION_FILE if VALIDATION_FILE in needed else None,
         method=options["training_method"],
-        objective="preference" if job.method == "dpo" else "supervised",
+        objective=_OBJECTIVES[job.method],
         task=options["task"],
         labels=tuple(job.data.get("labels", ())),
         start_from=START_FOLDER if start else None,
@@ -53,7 +63,7 @@ def run_spec(job: Job, *, models_folder: Path) -> tuple[RunSpec, dict[str, str]]
         ),
         optimizer=OptimizerSpec(
             name=options["optimizer"],
-            learning_rate=base_learning_rate(job.base_model, options["training_method"])
+            learning_rate=base_learning_rate(job.base_model, options["training_method"], job.method)
             * options["learning_rate_multiplier"],
             schedule=options["schedule"],
             warmup_ratio=options["warmup_ratio"],
@@ -67,15 +77,27 @@ def run_spec(job: Job, *, models_folder: Path) -> tuple[RunSpec, dict[str, str]]
             beta=options["beta"],
             class_weights=tuple(options["class_weights"]) if options["class_weights"] else None,
         ),
+        reinforcement=_reinforcement(options) if job.method == "reinforcement" else None,
         checkpoint_interval_steps=options["checkpoint_interval_steps"],
-        eval_interval_steps=options["eval_interval_steps"],
+        eval_interval_steps=options["eval_interval" if job.method == "reinforcement" else "eval_interval_steps"],
         early_stopping_patience=options["early_stopping_patience"],
     )
     return spec, needed
 
 
-def base_learning_rate(base_model: str, training_method: str) -> float:
+def base_learning_rate(base_model: str, training_method: str, method: str = "supervised") -> float:
     """What `learning_rate_multiplier` multiplies."""
     known = CATALOG.get(base_model)
     rate = known.learning_rate if known else DEFAULT_LEARNING_RATE
+    rate *= _REINFORCEMENT_LEARNING_RATE_FACTOR if method == "reinforcement" else 1.0
     return rate * (_FULL_LEARNING_RATE_FACTOR if training_method == "full" else 1.0)
+
+
+def _reinforcement(options: dict[str, Any]) -> ReinforcementSpec:
+    return ReinforcementSpec(
+        grader=options["grader"],
+        group_size=reinforcement.group_size(options["compute_multiplier"]),
+        max_completion_tokens=options["max_completion_tokens"],
+        kl_weight=options["kl_weight"],
+        eval_samples=options["eval_samples"],
+    )

@@ -3,11 +3,12 @@
 import logging
 from typing import Any
 
-from finery.control import data_gate, models, rows, runs
+from finery.control import data_gate, models, reinforcement, rows, runs
 from finery.control.jobs import MIN_TRAINING_ROWS, message
 from finery.control.plane import ControlPlane
 from finery.core import hyperparameters
 from finery.core.access import Caller, Project
+from finery.core.datasets import Format
 from finery.core.errors import FineryError, InvalidRequest
 from finery.core.files import File, FileStatus
 from finery.core.jobs import Job, JobStatus, require_transition
@@ -60,7 +61,13 @@ def _validate(plane: ControlPlane, job: Job) -> None:
     if model.tuned:
         data["start_from"] = {"model": model.name, "files": model.tuned.manifest["files"]}
         options = _shaped_like_parent(plane, job, model.tuned)
-    longest = rows.check_tokens(plane, data, model.base, max_tokens=_longest_allowed(options, model.base))
+    longest_allowed = _longest_allowed(options, model.base)
+    form: Format | None = None
+    if job.method == "reinforcement":
+        form = "reinforcement"
+        longest_allowed = reinforcement.longest_prompt(options, longest_allowed)
+        reinforcement.check_rows(plane, data, options["grader"])
+    longest = rows.check_tokens(plane, data, model.base, max_tokens=longest_allowed, form=form)
     if task in ("classification", "multi_label"):
         data["labels"] = rows.labels(plane, data)
     data_gate.screen(plane, job, [file for file in (training, validation) if file])
@@ -136,16 +143,18 @@ def _file(plane: ControlPlane, job: Job, file_id: str, param: str) -> File:
     return file
 
 
-_TASKS = {"chat": "chat", "preference": "chat", "completion": "completion"}
+_TASKS = {"chat": "chat", "preference": "chat", "reinforcement": "chat", "completion": "completion"}
+_METHODS = {"preference": "dpo", "reinforcement": "reinforcement"}
 
 
 def _task(plane: ControlPlane, job: Job, training: File) -> str:
     """What is learned, as the rows say it; refuses rows of another kind than the method or task needs."""
     form = training.format or "chat"
-    if (form == "preference") != (job.method == "dpo"):
+    if _METHODS.get(form, "supervised") != job.method:
         raise InvalidRequest(
-            f"The method {job.method} was asked for, but file {training.id} holds {form} rows. "
-            "Preference rows go with dpo, all others with supervised.",
+            f"The method {job.method} was asked for, but file {training.id} holds {form} rows. Preference rows go with "
+            "dpo; rows whose messages end with the user's, and that have fields for a grader, with reinforcement; all "
+            "others with supervised.",
             code="invalid_training_file",
             param="method.type",
         )

@@ -12,12 +12,13 @@ from typing import Any, Literal
 from finery.core.errors import InvalidRequest
 from finery.core.ids import check_name
 
-Format = Literal["chat", "completion", "preference", "classification", "regression", "batch"]
+Format = Literal["chat", "completion", "preference", "reinforcement", "classification", "regression", "batch"]
 """Shapes of a row.
 
 chat            `messages`, and perhaps `tools`
 completion      `prompt` and `completion`
 preference      `input`, `preferred_output` and `non_preferred_output`
+reinforcement   `messages` up to the user's, perhaps `tools`, and fields for the grader
 classification  `text` and `label`, or `labels` where a row may have several
 regression      `text` and a number `target`
 batch           `custom_id`, `method`, `url` and `body`: a request, nothing to train on

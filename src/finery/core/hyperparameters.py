@@ -45,6 +45,12 @@ HYPERPARAMETERS = (
     _integer("batch_size", AUTO, 1, 256, "Examples per optimizer step."),
     _number("learning_rate_multiplier", AUTO, 0, 100, "Factor on the base model's own learning rate.", above=True),
     _number("beta", AUTO, 0, 2, "DPO: how strongly the model is tied to its reference.", above=True),
+    _number(
+        "compute_multiplier", AUTO, 0.00001, 10, "Reinforcement: factor on the answers to a prompt, 8.", above=True
+    ),
+    _integer("eval_interval", AUTO, 1, 100000, "Reinforcement: steps between validations; auto is once an epoch."),
+    _integer("eval_samples", AUTO, 1, 100, "Reinforcement: answers to each prompt of the validation set."),
+    _choice("reasoning_effort", ("default", "low", "medium", "high"), "default", "Taken; no model here reasons apart."),
 )
 """OpenAI's hyperparameters, inside `method.<type>.hyperparameters`."""
 
@@ -68,14 +74,16 @@ EXTRAS = (
     _number("max_grad_norm", 1.0, 0, 1000, "Longest gradient; 0 turns clipping off."),
     _choice(
         "loss",
-        ("cross_entropy", "label_smoothing", "focal", "dpo", "ipo", "hinge"),
+        ("cross_entropy", "label_smoothing", "focal", "dpo", "ipo", "hinge", "grpo"),
         AUTO,
-        "What is minimised; auto is cross_entropy, or dpo for preferences.",
+        "What is minimised; auto is cross_entropy, dpo for preferences, grpo for reinforcement.",
     ),
     _number("label_smoothing", 0.1, 0, 0.9, "Weight of the uniform answer in the loss label_smoothing."),
     _number("focal_gamma", 2.0, 0, 10, "Focus on hard tokens in the loss focal."),
     Knob(name="class_weights", kind="numbers", default=None, help="A weight a label, for classification heads."),
     _integer("max_tokens_per_example", AUTO, 8, 131072, "Longest example; a longer one is refused by line."),
+    _integer("max_completion_tokens", AUTO, 1, 131072, "Reinforcement: longest answer that is drawn; auto is 256."),
+    _number("kl_weight", AUTO, 0, 10, "Reinforcement: the tie to the base model; auto is 0.04, for full weights 0."),
     _integer("tokens_per_pass", AUTO, 64, 1048576, "Most tokens computed at once; changes memory, no number."),
     _integer("checkpoint_interval_steps", 25, 1, 100000, "Steps between resumable checkpoints."),
     _integer("eval_interval_steps", 0, 0, 100000, "Steps between validations; 0 is once an epoch."),
@@ -87,6 +95,8 @@ EXTRAS = (
 KNOBS = {knob.name: knob for knob in HYPERPARAMETERS + EXTRAS}
 
 _MAX_AUTO_BATCH = 32
+_AUTO_COMPLETION_TOKENS = 256
+_LOSSES = {"dpo": "dpo", "reinforcement": "grpo"}
 _AUTO_STEPS = 120
 """With "auto" epochs, small data is repeated until about so many steps are made."""
 
@@ -115,27 +125,37 @@ def resolve(
 
     Args:
         options: what `check` returned.
-        method: supervised or dpo.
+        method: supervised, dpo or reinforcement.
         num_examples: rows that are trained on.
         context_tokens: the base model's context.
         longest_example: tokens of the longest row.
         task: what the rows are: chat, completion, classification …
     """
+    options = {name: knob.default for name, knob in KNOBS.items()} | options
     batch = _auto(options["batch_size"], min(_MAX_AUTO_BATCH, max(4, round(num_examples / 100))))
     batch = max(1, min(256, num_examples, round(batch * options["batch_size_multiplier"])))
     steps_per_epoch = -(-num_examples // batch)
-    longest = _auto(options["max_tokens_per_example"], context_tokens)
+    limit = min(_auto(options["max_tokens_per_example"], context_tokens), context_tokens)
+    completion = _auto(options["max_completion_tokens"], max(1, min(_AUTO_COMPLETION_TOKENS, limit - longest_example)))
+    longest = longest_example + (completion if method == "reinforcement" else 0)
     return {
         **options,
         "batch_size": batch,
         "n_epochs": _auto(options["n_epochs"], max(1, min(10, max(3, _AUTO_STEPS // steps_per_epoch)))),
         "learning_rate_multiplier": _auto(options["learning_rate_multiplier"], 1.0),
         "beta": _auto(options["beta"], 0.1),
+        "compute_multiplier": _auto(options["compute_multiplier"], 1.0),
+        "eval_interval": _auto(
+            options["eval_interval"], options["eval_interval_steps"] or min(steps_per_epoch, 100000)
+        ),
+        "eval_samples": _auto(options["eval_samples"], 1),
         "task": _auto(options["task"], task),
-        "loss": _auto(options["loss"], "dpo" if method == "dpo" else "cross_entropy"),
+        "loss": _auto(options["loss"], _LOSSES.get(method, "cross_entropy")),
         "lora_alpha": _auto(options["lora_alpha"], 2.0 * options["lora_rank"]),
-        "max_tokens_per_example": min(longest, context_tokens),
-        "tokens_per_pass": _auto(options["tokens_per_pass"], max(4096, longest_example)),
+        "max_tokens_per_example": limit,
+        "max_completion_tokens": completion,
+        "kl_weight": _auto(options["kl_weight"], 0.0 if options["training_method"] == "full" else 0.04),
+        "tokens_per_pass": _auto(options["tokens_per_pass"], max(4096, longest)),
     }
 
 

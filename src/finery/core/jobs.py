@@ -65,9 +65,10 @@ class Job:
     seed: int
     status: JobStatus
     method: str
-    """OpenAI's method type: supervised or dpo."""
+    """OpenAI's method type: supervised, dpo or reinforcement."""
     options: dict[str, Any]
-    """Every knob of `core.hyperparameters`, as asked for ("auto" where left open)."""
+    """Every knob of `core.hyperparameters`, as asked for ("auto" where left open); of reinforcement also `grader` and
+    `response_format`."""
     resolved: dict[str, Any] = field(default_factory=dict)
     """The same knobs as numbers, once the data was counted."""
     metadata: dict[str, str] | None = None

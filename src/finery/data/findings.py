@@ -121,7 +121,8 @@ PREFLIGHT_CODES: dict[str, Code] = {
     "blank_content": Code("warning", "Remove the message or write its text."),
     "unsupported_content_part": Code("error", "Use text parts only; images, audio and files can't be trained on here."),
     "no_assistant_message": Code(
-        "error", "End the example with the assistant's answer; without one nothing is trained."
+        "error",
+        "End the example with the assistant's answer; for reinforcement, give the row a field that the grader reads.",
     ),
     "no_user_message": Code("warning", "See that the example is whole: the assistant answers nobody."),
     "no_trained_message": Code("error", "Give at least one assistant message weight 1, or leave the weights out."),
@@ -150,6 +151,8 @@ PREFLIGHT_CODES: dict[str, Code] = {
     "invalid_output_role": Code("error", "Outputs hold assistant and tool messages only."),
     "same_outputs": Code("error", "Make them differ; equal outputs teach nothing."),
     "input_ends_with_assistant": Code("warning", "End the input with the user's message that both outputs answer."),
+    # Reinforcement.
+    "last_message_not_user": Code("error", "End the messages with the user's; the answers are drawn from the model."),
     # Classification and regression.
     "blank_text": Code("error", "Write the text, or drop the row."),
     "blank_label": Code("error", "Name the label."),

@@ -1,6 +1,6 @@
 """Which format a row has, and the rules of every format but chat (`messages`).
 
-Completion, preference, classification, regression, batch and evals' items. It sees one row at a time.
+Completion, preference, reinforcement, classification, regression, batch and evals' items. It sees one row at a time.
 """
 
 from collections import Counter
@@ -19,21 +19,48 @@ _RARE_KEYS: dict[str, Format] = {
 }  # fmt: skip
 
 
+_TALKS = ("chat", "reinforcement")
+_CHAT_KEYS = frozenset(("messages", "tools", "parallel_tool_calls", "functions", "function_call"))
+
+
 def format_of(row: dict[str, Any]) -> Format | None:
-    """The format a row is meant to have, by its keys; None where they tell nothing."""
+    """The format a row is meant to have, by its keys; None where they tell nothing.
+
+    Reinforcement is told from chat by its end: the user speaks last, no answer is trained, and there is a field besides
+    for the grader.
+    """
     for key, form in _RARE_KEYS.items():
         if key not in row:
             continue
+        if key == "messages" and _asks(row):
+            return "reinforcement"
         if key in ("target", "label", "labels") and "text" not in row:
             continue
         return form
     return None
 
 
+def format_among(row: dict[str, Any], before: Format | None) -> Format | None:
+    """The same in a file whose rows so far are of the format `before`.
+
+    Chat and reinforcement are told apart by how a row ends: in a file of one of them, a row that ends as the other does
+    is at fault, not of another kind.
+    """
+    form = format_of(row)
+    return before if form in _TALKS and before in _TALKS else form
+
+
+def item_fields(row: dict[str, Any]) -> dict[str, Any]:
+    """Of a reinforcement row, what is there for the grader alone."""
+    return {name: value for name, value in row.items() if name not in _CHAT_KEYS}
+
+
 def check_row(row: dict[str, Any], form: Format, add: Add, counted: Counter[str]) -> None:
     """Check a row against its format; what the report's statistics tell of it is added to `counted`."""
     if form == "chat":
         messages.check_chat(row, add, counted)
+    elif form == "reinforcement":
+        messages.check_prompt(row, add, counted)
     elif form == "preference":
         _check_preference(row, add, counted)
     elif form == "completion":
@@ -49,6 +76,14 @@ def check_item(row: dict[str, Any], add: Add) -> None:
     for key in ("item", "sample"):
         if row.get(key) is not None and not isinstance(row[key], dict):
             add("wrong_type", f"$.{key}", f"{key} is {kind(row[key])}, not an object")
+
+
+def _asks(row: dict[str, Any]) -> bool:
+    talk = row["messages"]
+    if not isinstance(talk, list) or not talk or _CHAT_KEYS.issuperset(row):
+        return False
+    roles = [message.get("role") for message in talk if isinstance(message, dict) and message.get("weight") != 0]
+    return bool(roles) and roles[-1] == "user" and "assistant" not in roles
 
 
 def _check_preference(row: dict[str, Any], add: Add, counted: Counter[str]) -> None:

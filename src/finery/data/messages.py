@@ -50,6 +50,16 @@ def check_chat(row: dict[str, Any], add: Add, counted: Counter[str]) -> None:
         _check_trained(messages, roles, add, counted)
 
 
+def check_prompt(row: dict[str, Any], add: Add, counted: Counter[str]) -> None:
+    """Check a row whose answers are to be drawn: the same, but the last word is the user's and none is trained."""
+    offered = tools.check_offered(row, "$", add)
+    roles = check_messages(row["messages"], "$.messages", offered, add)
+    counted.update(role for role in roles if role)
+    counted["with_tools"] += offered is not None
+    if roles and roles[-1] not in ("user", ""):
+        add("last_message_not_user", f"$.messages[{len(roles) - 1}]", f"the last message is from {roles[-1]}")
+
+
 def check_messages(messages: Any, path: str, offered: frozenset[str] | None, add: Add) -> list[str]:
     """Check a list of messages one by one and their order; the answer is their roles ("" where unknown)."""
     if not isinstance(messages, list):

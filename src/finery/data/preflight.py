@@ -201,7 +201,7 @@ class _Checker:
             formats.check_row(row, "batch", note, self._counted)
             self._take_request(row, note)
             return
-        form = formats.format_of(row)
+        form = formats.format_among(row, self.form)
         if form is None:
             keys = ", ".join(sorted(row)[:8])
             note("unknown_format", "$", f"the row's keys ({keys[:120] or 'none'}) are those of no format")

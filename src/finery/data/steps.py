@@ -19,7 +19,7 @@ from finery.data.corpus import Corpus
 from finery.data.duplicates import THRESHOLD, find_leaks, find_repeats
 from finery.data.faults import Fault
 from finery.data.findings import CODES
-from finery.data.formats import check_row, format_of
+from finery.data.formats import check_row, format_among
 from finery.data.refusals import is_refusal
 from finery.data.rows import parse
 from finery.data.texts import answers, map_texts, row_text, texts
@@ -75,7 +75,7 @@ def drop_faulty(path: Path, context: Context, *, warnings: bool) -> StepFunction
             counts[fault.code] += 1
             return None
         found: set[str] = set()
-        form = format_of(row)
+        form = format_among(row, first[0] if first else None)
         if form is None or form != (first or [form])[0]:
             found.add("unknown_format" if form is None else "mixed_formats")
         else:

@@ -16,6 +16,19 @@ def texts(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield from _message_texts(row.get(key), f"$.{key}")
 
 
+def item_texts(fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Every text in the fields that a reinforcement row has for its grader, with its JSON path."""
+    waiting: list[tuple[str, Any]] = [(f"$.{name}", value) for name, value in fields.items()]
+    while waiting:
+        path, value = waiting.pop()
+        if isinstance(value, str):
+            yield path, value
+        elif isinstance(value, dict):
+            waiting += [(f"{path}.{name}", inner) for name, inner in value.items()]
+        elif isinstance(value, list):
+            waiting += [(f"{path}[{index}]", inner) for index, inner in enumerate(value)]
+
+
 def map_texts(row: dict[str, Any], change: Callable[[str], str], *, arguments: bool = False) -> dict[str, Any]:
     """The row with every text changed, with `arguments` those of tool calls too; the very row where nothing changes."""
     new: dict[str, Any] = {

@@ -10,10 +10,11 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
+from finery.core.datasets import Format
 from finery.core.errors import InvalidRequest
 from finery.data.counting import Count, Counter
 from finery.data.findings import MAX_FINDINGS, Findings, Report
-from finery.data.formats import format_of
+from finery.data.formats import format_among, format_of
 from finery.data.literals import Literals
 from finery.data.percentiles import percentiles
 from finery.data.rows import iterate_checked
@@ -29,14 +30,22 @@ _WORTH_BYTES = 2_000_000
 _OUTPUTS = ("preferred_output", "non_preferred_output")
 
 
-def check_tokens(path: Path, template: ChatTemplate, *, max_tokens: int, max_findings: int = MAX_FINDINGS) -> Report:
+def check_tokens(
+    path: Path,
+    template: ChatTemplate,
+    *,
+    max_tokens: int,
+    max_findings: int = MAX_FINDINGS,
+    form: Format | None = None,
+) -> Report:
     """Check every row of a file against a base model.
 
-    `max_tokens` is the longest row, in tokens, that a job takes (`max_tokens_per_example`). The report's statistics
-    hold `tokens`, `trained_tokens`, `tokens_over` (beyond the limit, over all rows) and `row_tokens` (percentiles).
+    `max_tokens` is the longest row, in tokens, that a job takes (`max_tokens_per_example`). `form` is the file's
+    format, where it is known already. The report's statistics hold `tokens`, `trained_tokens`, `tokens_over` (beyond
+    the limit, over all rows) and `row_tokens` (percentiles).
     """
     counter = Counter(template, fast=path.stat().st_size >= _WORTH_BYTES)
-    checker = _Checker(template, counter, max_tokens, Findings(max_findings), max_findings)
+    checker = _Checker(template, counter, max_tokens, Findings(max_findings), max_findings, form)
     rows = iterate_checked(path)
     while batch := list(islice(rows, BATCH_ROWS)):
         checker.take(batch)
@@ -61,7 +70,7 @@ def trained_view(
 
 
 def examples_of(row: Mapping[str, Any], template: ChatTemplate) -> list[Example]:
-    """The row as the trainer encodes it: one example, or two of a preference row.
+    """The row as the trainer encodes it: one example, or two of a preference row; of a reinforcement row the prompt.
 
     Raises:
         InvalidRequest: the model's template refuses the row.
@@ -69,6 +78,9 @@ def examples_of(row: Mapping[str, Any], template: ChatTemplate) -> list[Example]
     form = format_of(dict(row))
     if form in ("classification", "regression"):
         tokens = template.encode_text(row["text"])
+        return [Example(tokens=tokens, weights=[0.0] * len(tokens))]
+    if form == "reinforcement":
+        tokens = template.encode_prompt(row["messages"], row.get("tools"))
         return [Example(tokens=tokens, weights=[0.0] * len(tokens))]
     outputs = _OUTPUTS if form == "preference" else _OUTPUTS[:1]
     return [template.encode_example(_with_output(row, output)) for output in outputs]
@@ -78,7 +90,13 @@ class _Checker:
     """What is counted over all rows."""
 
     def __init__(
-        self, template: ChatTemplate, counter: Counter, max_tokens: int, findings: Findings, max_findings: int
+        self,
+        template: ChatTemplate,
+        counter: Counter,
+        max_tokens: int,
+        findings: Findings,
+        max_findings: int,
+        form: Format | None,
     ) -> None:
         self._template = template
         self._counter = counter
@@ -87,7 +105,7 @@ class _Checker:
         self._max_findings = max_findings
         self._ends = frozenset(template.end_token_ids)
         self._special = _special_tokens(template)
-        self._form: Any = None
+        self._form = form
         self._lengths = array("I")
         self._rows = self._trained = self._over = 0
 
@@ -96,10 +114,12 @@ class _Checker:
         self._rows += len(batch)
         examples: list[tuple[int, dict[str, Any], str]] = []
         for line, row in batch:
-            form = format_of(row)
+            form = format_among(row, self._form)
             self._form = self._form or form
             self._find_special(line, row)
-            if form in ("classification", "regression"):
+            if form == "reinforcement":
+                self._count_prompt(line, row)
+            elif form in ("classification", "regression"):
                 self._count(line, row, "$.text", len(self._template.encode_text(row["text"])))
             elif form == "preference":
                 examples += [
@@ -132,6 +152,14 @@ class _Checker:
             self._findings.add("no_trained_token", line, path, "none of the row's tokens would be trained")
         elif count.last not in self._ends:
             self._findings.add("no_end_token", line, path, "no end token is among the row's trained tokens")
+
+    def _count_prompt(self, line: int, row: dict[str, Any]) -> None:
+        try:
+            prompt = self._template.encode_prompt(row["messages"], row.get("tools"))
+        except InvalidRequest as error:
+            self._findings.add("template_refused", line, f"$.{error.param}" if error.param else "$", error.message)
+            return
+        self._count(line, row, "$.messages", len(prompt))
 
     def _count(self, line: int, row: dict[str, Any], path: str, length: int) -> None:
         self._lengths.append(length)
@@ -182,7 +210,7 @@ def _special_tokens(template: ChatTemplate) -> Literals:
 
 def _cut(row: dict[str, Any], path: str, template: ChatTemplate, limit: int) -> tuple[str, str]:
     """Where a cut after `limit` tokens would fall: the JSON path, and words with the first text that would be lost."""
-    if path == "$.text":
+    if path in ("$.text", "$.messages"):
         return path, ""
     pieces = template.explain(row)
     text = "".join(piece.text for piece in pieces)

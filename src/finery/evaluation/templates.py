@@ -49,13 +49,18 @@ def resolve(path: str, names: Mapping[str, Any]) -> Any:
     return value
 
 
+def variables(text: str) -> list[str]:
+    """The paths that a template names, in order."""
+    return [str(path) for path in _VARIABLE.findall(text)]
+
+
 def check(text: str, roots: frozenset[str] = frozenset({"item", "sample"})) -> None:
     """Refuse a template that could never be rendered.
 
     Raises:
         UnknownVariable: a variable that is no path, or begins with a name there never is.
     """
-    for path in _VARIABLE.findall(text):
+    for path in variables(text):
         root = re.split(r"[.\[]", path)[0]
         if not _PATH.fullmatch(path) or root not in roots:
             raise UnknownVariable(f"{{{{ {path} }}}} is no variable; one begins with {' or '.join(sorted(roots))}.")

@@ -216,8 +216,12 @@ def list_checkpoints(connection: Connection, job_id: str, cursor: Cursor) -> Pag
 
 
 def best_checkpoint(connection: Connection, job_id: str) -> str | None:
-    """The model's name at the checkpoint with the lowest loss over the whole validation set; the earlier of equals."""
-    loss = checkpoints.c.metrics["full_valid_loss"].as_float()
+    """The model's name at the checkpoint with the lowest loss, or highest reward, over the whole validation set.
+
+    Of equals the earlier one; None where nothing was validated.
+    """
+    metrics = checkpoints.c.metrics
+    loss = func.coalesce(metrics["full_valid_loss"].as_float(), -metrics["valid_reward_mean"].as_float())
     query = (
         select(checkpoints.c.model_name)
         .where(checkpoints.c.job_id == job_id, loss.is_not(None))

@@ -104,6 +104,21 @@ def test_two_kinds_of_validation_are_wrong_usage(server, data):
     assert run("tune", data, "--model", "m", "--split", "0.1", "--validation", data).exit_code == 2
 
 
+def test_a_grader_makes_it_reinforcement(trains, data, tmp_path):
+    grader = tmp_path / "grader.json"
+    grader.write_text('{"type": "string_check"}')
+    assert run("tune", data, "--model", "m", "--grader", grader, "--set", "eval_interval=5").exit_code == 0
+    assert trains.state.bodies[0]["method"] == {
+        "type": "reinforcement",
+        "reinforcement": {"grader": {"type": "string_check"}, "hyperparameters": {"eval_interval": 5}},
+    }
+    assert run("tune", data, "--model", "m", "--grader", grader, "--method", "dpo").exit_code == 2
+    grader.write_text("def grade():")
+    refused = run("tune", data, "--model", "m", "--grader", grader)
+    assert refused.exit_code == 1
+    assert "no JSON" in refused.stderr
+
+
 def test_a_refused_job_says_what_the_server_said(server, data):
     result = run("tune", data, "--model", "unknown")
     assert result.exit_code == 1

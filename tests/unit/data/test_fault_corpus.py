@@ -210,6 +210,7 @@ CHAT_FAULTS: dict[str, tuple[Any, str, str]] = {
 
 GOOD_OUTPUT = [assistant("Gladly.")]
 PAIR = {"input": {"messages": [user()]}, "preferred_output": GOOD_OUTPUT, "non_preferred_output": [assistant("No.")]}
+ASKS = {"messages": [user()], "answer": "Gladly."}
 OTHER_FAULTS: dict[str, tuple[dict[str, Any], Any, str, str]] = {
     "no input": (PAIR, {k: v for k, v in PAIR.items() if k != "input"}, "missing_key", "$.input"),
     "input a list": (PAIR, {**PAIR, "input": [user()]}, "wrong_type", "$.input"),
@@ -229,6 +230,9 @@ OTHER_FAULTS: dict[str, tuple[dict[str, Any], Any, str, str]] = {
     "outputs equal": (PAIR, {**PAIR, "non_preferred_output": GOOD_OUTPUT}, "same_outputs", "$.non_preferred_output"),
     "output empty text": (
         PAIR, {**PAIR, "preferred_output": [assistant("")]}, "empty_content", "$.preferred_output[0].content"
+    ),
+    "asks, yet is answered": (
+        ASKS, {**ASKS, "messages": [user(), assistant()]}, "last_message_not_user", "$.messages[1]"
     ),
     "no completion": ({"prompt": "a", "completion": "b"}, {"prompt": "a"}, "missing_key", "$.completion"),
     "prompt a list": (

@@ -23,8 +23,10 @@ TABLE = (
     ),
     Support(
         path="/fine_tuning/jobs",
-        differences="`supervised` and `dpo`; `reinforcement` is a 400. A paused job's status is `paused`, "
-        "which OpenAI's enum lacks. More knobs beside OpenAI's.",
+        differences="`supervised`, `dpo` and `reinforcement`, the last on any model that chats, with the graders "
+        "`string_check`, `text_similarity` (no cosine), `python` and `multi`: graders that ask a model, and a "
+        "`response_format` but text, are a 400. A paused job's status is `paused`, which OpenAI's enum lacks. More "
+        "knobs beside OpenAI's.",
     ),
     Support(path="/fine_tuning/checkpoints", differences="None known; a permitted project can use the checkpoint."),
     Support(path="/models", differences="Base models of this machine are listed first."),

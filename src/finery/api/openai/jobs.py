@@ -9,7 +9,6 @@ from finery.api.access import ReadsJobs, WritesJobs
 from finery.api.context import Metadata, Plane, Sent, WantedMetadata, paging
 from finery.api.openai import wire
 from finery.control import jobs, replays
-from finery.core.errors import InvalidRequest
 from finery.core.hyperparameters import EXTRAS, HYPERPARAMETERS
 from finery.storage.pages import Cursor
 
@@ -27,6 +26,13 @@ class MethodBody(BaseModel):
     hyperparameters: dict[str, Any] | None = None
 
 
+class ReinforcementBody(MethodBody):
+    """The grader comes with the method."""
+
+    grader: dict[str, Any] | None = None
+    response_format: dict[str, Any] | None = None
+
+
 class Method(BaseModel):
     """OpenAI's `method`; blocks of other methods than `type` may be there and are passed over."""
 
@@ -34,6 +40,7 @@ class Method(BaseModel):
     type: Literal["supervised", "dpo", "reinforcement"]
     supervised: MethodBody | None = None
     dpo: MethodBody | None = None
+    reinforcement: ReinforcementBody | None = None
 
 
 class CreateJob(BaseModel):
@@ -55,12 +62,7 @@ class CreateJob(BaseModel):
 def create(plane: Plane, caller: WritesJobs, sent: Sent, body: CreateJob) -> dict[str, Any]:
     """Submit a job."""
     method = body.method.type if body.method else "supervised"
-    if method == "reinforcement":
-        raise InvalidRequest(
-            "The method 'reinforcement' isn't offered here; use 'supervised' or 'dpo'.",
-            code="unsupported_method",
-            param="method.type",
-        )
+    graded = body.method.reinforcement if body.method else None
     request = jobs.JobRequest(
         model=body.model,
         training_file=body.training_file,
@@ -69,6 +71,8 @@ def create(plane: Plane, caller: WritesJobs, sent: Sent, body: CreateJob) -> dic
         seed=body.seed,
         method=method,
         options=_options(body, method),
+        grader=graded.grader if graded else None,
+        response_format=graded.response_format if graded else None,
         metadata=body.metadata,
         integrations=body.integrations,
     )

@@ -14,6 +14,12 @@ from finery.storage.pages import Cursor, Page
 
 T = TypeVar("T")
 
+_OWN_HYPERPARAMETERS = {
+    "dpo": ("beta",),
+    "reinforcement": ("compute_multiplier", "eval_interval", "eval_samples", "reasoning_effort"),
+}
+"""Beside those that every method has."""
+
 _METRICS = (
     "step",
     "train_loss",
@@ -22,6 +28,10 @@ _METRICS = (
     "valid_mean_token_accuracy",
     "full_valid_loss",
     "full_valid_mean_token_accuracy",
+    "train_reward_mean",
+    "valid_reward_mean",
+    "completion_tokens_mean",
+    "kl_mean",
 )
 
 
@@ -77,9 +87,6 @@ def job(record: Job) -> dict[str, Any]:
     """OpenAI's `fine_tuning.job`, with Finery's further knobs beside its fields."""
     knobs = record.resolved or record.options
     hyperparameters = {name: knobs[name] for name in ("batch_size", "learning_rate_multiplier", "n_epochs")}
-    method: dict[str, Any] = {"type": record.method, record.method: {"hyperparameters": dict(hyperparameters)}}
-    if record.method == "dpo":
-        method["dpo"]["hyperparameters"]["beta"] = knobs["beta"]
     return {
         "id": record.id,
         "object": "fine_tuning.job",
@@ -91,7 +98,7 @@ def job(record: Job) -> dict[str, Any]:
         "hyperparameters": hyperparameters,
         "integrations": record.integrations,
         "metadata": record.metadata,
-        "method": method,
+        "method": {"type": record.method, record.method: _method(record.method, knobs, hyperparameters)},
         "model": record.model,
         "organization_id": record.project_id,
         "result_files": list(record.result_files),
@@ -102,8 +109,18 @@ def job(record: Job) -> dict[str, Any]:
         "training_file": record.training_file,
         "user_provided_suffix": record.suffix,
         "validation_file": record.validation_file,
-        **{knob.name: knobs[knob.name] for knob in EXTRAS},
+        # A job of an older Finery knows fewer of them.
+        **{knob.name: knobs.get(knob.name, knob.default) for knob in EXTRAS},
     }
+
+
+def _method(method: str, knobs: dict[str, Any], hyperparameters: dict[str, Any]) -> dict[str, Any]:
+    """OpenAI's object of one method."""
+    own = {name: knobs[name] for name in _OWN_HYPERPARAMETERS.get(method, ())}
+    block: dict[str, Any] = {"hyperparameters": hyperparameters | own}
+    if method == "reinforcement":
+        block |= {"grader": knobs["grader"], "response_format": knobs["response_format"]}
+    return block
 
 
 def event(record: dict[str, Any]) -> dict[str, Any]:

@@ -120,6 +120,8 @@ class _JobView:
             ("train_mean_token_accuracy", "Training accuracy"),
             ("valid_mean_token_accuracy", "Validation accuracy"),
             ("full_valid_loss", "Full validation loss"),
+            ("train_reward_mean", "Training reward"),
+            ("valid_reward_mean", "Validation reward"),
         )
         pairs: list[tuple[str, parts.Cell]] = [(visit.t("Step"), f"{step} / {total}" if total else str(step))]
         pairs += [(visit.t(label), f"{values[name]:.4g}") for name, label in names if name in values]
