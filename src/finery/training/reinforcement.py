@@ -53,7 +53,7 @@ class ReinforcementLoop(Loop):
             "taught_share": totals["taught"] / totals["answers"],
             "timing": {"step": {"sampling": mine.sampling_seconds, "grading": mine.grading_seconds}},
         }
-        return Learned(row=row, tokens=sum(attempt.num_tokens for attempt in mine.attempts), told=told)
+        return Learned(row=row, tokens=round(totals["read"]), told=told)
 
     def _validate(self, done: Learned, *, epoch_end: bool) -> Learned:
         interval, validation = self._spec.eval_interval_steps, self._parts.validation
@@ -99,6 +99,7 @@ class ReinforcementLoop(Loop):
             "answers": float(len(found.attempts)),
             "reward": sum(grade.score for grade in found.grades),
             "tokens": sum(attempt.weight for attempt in found.attempts),
+            "read": float(sum(attempt.num_tokens for attempt in found.attempts)),
             "cut": float(found.cut),
             "taught": float(sum(attempt.advantage != 0 for attempt in found.attempts)),
             "kl": sum(drawn_divergence(attempt.sampled, attempt.reference) for attempt in found.attempts),
