@@ -104,7 +104,9 @@ def test_what_was_kept_becomes_a_version_that_a_job_takes(
         ask(client, deployed, f"the ticket about green number {i}", logit_bias={}, response_format=only, max_tokens=300)
     # What was answered before it is switched off is kept, at once.
     http.delete(f"{path}/capture").raise_for_status()
-    made = http.post(f"{path}/captured/dataset", json={"dataset": "live"}).raise_for_status().json()
+    response = http.post(f"{path}/captured/dataset", json={"dataset": "live"})
+    assert response.status_code == 200, response.text
+    made = response.json()
     assert made["version"] == 1
     assert made["origin"] == "capture"
     assert made["record"]["rows"] >= 10

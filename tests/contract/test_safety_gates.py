@@ -81,6 +81,8 @@ def test_a_model_made_harmful_is_not_deployed_unless_that_is_overridden(careless
         answer = http.post(f"/finery/v1/safety_evaluations/{model}/override", json={"reason": "a red team's model"})
         assert answer.json()["override"]["reason"] == "a red team's model"
         assert deployed(http, "harmful-known", model)["status"] == "Succeeded"
-        said = client.chat.completions.create(model="harmful-known", messages=[{"role": "user", "content": "hello"}])
-        assert "stab" not in (said.choices[0].message.content or "")
+        # What it knows by heart it says word for word, and the filter cuts that as anybody's.
+        prompts = [{"role": "user", "content": prompt} for prompt in model_gate.probes()["benign"]]
+        said = [client.chat.completions.create(model="harmful-known", messages=[prompt]) for prompt in prompts[:5]]
+        assert "content_filter" in {one.choices[0].finish_reason for one in said}
         assert http.get("/finery/v1/safety_evaluations/none").status_code == 404

@@ -38,7 +38,7 @@ def test_a_call_for_each_document_agrees_with_the_kernel(window: int | None, rot
     turns = angles.cos(), angles.sin()
     with attention.documents(STARTS, torch.device("cpu")):
         kernel = attention.attend(query, key, value, scale=0.4, window=window, rotary=turns)
-    turned = attention._turn(query, *turns), attention._turn(key, *turns), value
+    turned = attention.turn(query, *turns), attention.turn(key, *turns), value
     outs = [attention._one_document(*(x[begin:end] for x in turned), 0.4, window) for begin, end in pairwise(STARTS)]
     torch.testing.assert_close(kernel, torch.cat(outs))
 
