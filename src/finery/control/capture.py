@@ -146,14 +146,14 @@ def load(plane: ControlPlane) -> None:
 
 def save(plane: ControlPlane) -> None:
     """Write what was captured since the last time; nothing of a deployment that is gone."""
-    taken = plane.traffic.take_captured()
-    if not taken:
-        return
-    kept = [_kept(captured, policy) for captured, policy in taken]
-    with plane.database.write() as connection:
-        for record in kept:
-            if deployment_rows.get(connection, record.project_id, record.owner) is not None:
-                records.insert_record(connection, record)
+    with plane.traffic.saving_captured:
+        kept = [_kept(captured, policy) for captured, policy in plane.traffic.take_captured()]
+        if not kept:
+            return
+        with plane.database.write() as connection:
+            for record in kept:
+                if deployment_rows.get(connection, record.project_id, record.owner) is not None:
+                    records.insert_record(connection, record)
 
 
 def forget_expired(plane: ControlPlane) -> None:

@@ -128,6 +128,8 @@ class Traffic:
         self.policy_changes = 0
         """How often somebody said what is captured: what was looked up before the last time is out of date."""
         self._captured: deque[tuple[Captured, CapturePolicy]] = deque(maxlen=MAX_CAPTURED)
+        self.saving_captured = threading.Lock()
+        """Held from taking conversations until they are written: who reads them afterwards finds all."""
 
     @contextmanager
     def watch(
