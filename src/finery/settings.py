@@ -18,6 +18,12 @@ VARIABLES = (
     ("idle_seconds", "FINERY_IDLE_SECONDS", "Idle time after which an inference server is stopped (default 900)."),
     ("inference_slots", "FINERY_INFERENCE_SLOTS", "Answers written at once by one inference server (default 8)."),
     ("inference_context", "FINERY_INFERENCE_CONTEXT", "Tokens of context per answer (default 4096)."),
+    ("inference_gpu_share", "FINERY_INFERENCE_GPU_SHARE", "Part of a GPU's memory that one vLLM takes (default 0.9)."),
+    (
+        "inference_adapter_rank",
+        "FINERY_INFERENCE_ADAPTER_RANK",
+        "Largest rank of adapters on vLLM, which keeps room for it (default 64).",
+    ),
     ("default_model", "FINERY_DEFAULT_MODEL", "Model of responses that name none (default: they must name one)."),
     ("mlflow_url", "FINERY_MLFLOW_URL", "MLflow server that jobs with `integrations` tell of (default none)."),
     ("mlflow_token", "FINERY_MLFLOW_TOKEN", "Its bearer token, if it wants one."),
@@ -68,6 +74,8 @@ class Settings:
     idle_seconds: float = 900.0
     inference_slots: int = 8
     inference_context: int = 4096
+    inference_gpu_share: float = 0.9
+    inference_adapter_rank: int = 64
     default_model: str = ""
     """Deployment or model that answers responses which name none; empty: a 400."""
     mlflow_url: str = ""
@@ -132,6 +140,8 @@ _NUMBERS: dict[str, type[int] | type[float]] = {
     "idle_seconds": float,
     "inference_slots": int,
     "inference_context": int,
+    "inference_gpu_share": float,
+    "inference_adapter_rank": int,
     "inference_queue": int,
     "capacity_quota": int,
     "parity_prompts": int,

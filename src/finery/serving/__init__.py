@@ -17,5 +17,5 @@ lifeline        a child process ends with its parent
 parity          do the served model and the trainer's model answer the same; parity_reference is its child with torch
 export          a model as adapter, merged weights or GGUF, with a certificate: a child process
 export_order    what that child is told
-engines         llamacpp (default), torch (reference)
+engines         llamacpp (default), torch (reference), vllm (GPUs)
 """

@@ -27,15 +27,20 @@ class ServerConfig:
     model_folder: str
     """Folder of the base model."""
     engine: str = "llamacpp"
-    """llamacpp, or torch (the reference: exact and slow)."""
-    precision: str = "fp32"
-    """Of the torch engine's weights and products: fp32 (exact), or bf16 (several times faster where the CPU has it)."""
+    """llamacpp, torch (the reference: exact and slow), or vllm (for GPUs)."""
+    precision: str = ""
+    """Of weights and products in torch and vllm: fp32 (exact), or bf16 (several times faster where the machine has it).
+    Empty: torch takes fp32, vllm what the weights were saved in, 16 bits at most."""
     adapters: dict[str, str] = field(default_factory=dict)
     """Names of adapters and their folders in PEFT's format, loaded at the start."""
     weights_file: str = ""
     """A GGUF file to serve instead of the one made from the folder, such as a quantised export."""
     adapter_bytes: int = 1 << 30
     """Memory for adapters, by the size of their files; the least used ones leave it and come back when asked for."""
+    adapter_rank: int = 64
+    """Largest rank of an adapter on vllm, which sets memory aside for it when it starts."""
+    gpu_share: float = 0.9
+    """Part of a GPU's memory that vllm takes for itself: weights, adapters, keys and values."""
     slots: int = 0
     """Most requests decoded side by side, 0 means 8; fewer where the memory for their keys and values is short."""
     threads: int = 0

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import select
 import signal
 import sys
 import threading
@@ -32,6 +33,22 @@ def die_with_input() -> None:
     def watch() -> None:
         while os.read(0, 4096):
             pass
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, name="lifeline", daemon=True).start()
+
+
+def die_with_process(pid: int) -> None:
+    """End this process when another one ends, be it a parent or not. Linux only; elsewhere nothing happens."""
+    if sys.platform != "linux":
+        return
+    try:
+        watched = os.pidfd_open(pid)
+    except ProcessLookupError:
+        os._exit(1)
+
+    def watch() -> None:
+        select.select([watched], [], [])
         os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, name="lifeline", daemon=True).start()

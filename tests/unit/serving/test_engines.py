@@ -64,6 +64,8 @@ async def _collect(items: AsyncIterator[T]) -> list[T]:
     scope="module", params=[(engine, family) for engine in ENGINES for family in ("llama", "phi3")], ids=str
 )
 def case(request: pytest.FixtureRequest) -> tuple[str, str]:
+    if request.param[0] == "vllm":
+        request.getfixturevalue("real_vllm")
     return request.param
 
 
@@ -83,6 +85,7 @@ def served(
     config = ServerConfig(
         model_folder=str(tiny_models[family]),
         engine=engine,
+        precision="fp32",
         adapters={"first": str(tiny_adapters[family][0]), "second": str(tiny_adapters[family][1])},
         slots=2,
         threads=1,

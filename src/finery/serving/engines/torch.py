@@ -22,7 +22,7 @@ from finery.serving.engines.base import Capabilities, Engine, Sampling, Token
 from finery.serving.engines.torch_rows import Adapter, Part, Past, RowModel
 from finery.serving.schedule import Schedule
 
-_PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+_PRECISIONS = {"": torch.float32, "fp32": torch.float32, "bf16": torch.bfloat16}
 _PASS_TOKENS = 512
 """Most prompt tokens of one pass: other requests wait no longer than that for their next token."""
 
@@ -51,7 +51,7 @@ class TorchEngine(Engine):
         self._capabilities = Capabilities(engine="torch", context_tokens=context, slots=slots, embeddings=True)
         self._threads = config.threads
         if config.precision not in _PRECISIONS:
-            raise InvalidRequest(f"{config.precision!r} is no precision; there are {', '.join(_PRECISIONS)}.")
+            raise InvalidRequest(f"{config.precision!r} is no precision; there are fp32 and bf16.")
         self._dtype = _PRECISIONS[config.precision]
         self._folders = {name: Path(path) for name, path in config.adapters.items()}
         self._adapters: dict[str, Adapter] = {}

@@ -1,0 +1,87 @@
+"""From training rows to answers on real vLLM: a tuned model is proven, answers, and survives a kill -9."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from servers import Server, wait_for
+
+PATH = "/finery/v1/deployments"
+HELLO: list[Any] = [{"role": "user", "content": "It is red"}]
+SECONDS = 1500
+
+
+@pytest.fixture(scope="module")
+def server(real_vllm: None, tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Iterator[Server]:
+    running = Server(tmp_path_factory.mktemp("vllm") / "home", tiny_folder, FINERY_PARITY_PROMPTS="4").start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="module")
+def http(server: Server) -> Iterator[httpx.Client]:
+    with server.http() as client:
+        yield client
+
+
+def until(condition: Callable[[], Any]) -> None:
+    end = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.2)
+
+
+def descendants(pid: int) -> list[int]:
+    """A process's children, and theirs."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            found += [int(child), *descendants(int(child))]
+    return found
+
+
+def test_a_tuned_model_is_proven_and_answers_on_vllm(server: Server, http: httpx.Client) -> None:
+    client = server.openai(timeout=SECONDS)
+    rows = [{"messages": [*HELLO, {"role": "assistant", "content": "red red"}]} for _ in range(20)]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    file = client.files.create(file=("red.jsonl", text.encode()), purpose="fine-tune")
+    job = client.fine_tuning.jobs.create(
+        model="tiny-phi3",
+        training_file=file.id,
+        hyperparameters={"n_epochs": 3, "batch_size": 4, "learning_rate_multiplier": 20},
+        extra_body={"precision": "fp32"},
+    )
+    tuned = wait_for(job, client, "succeeded").fine_tuned_model
+    assert http.post(PATH, json={"name": "red", "model": tuned, "engine": "vllm"}).is_success
+    until(lambda: http.get(f"{PATH}/red").json()["status"] != "Creating")
+    made = http.get(f"{PATH}/red").json()
+    assert made["status"] == "Succeeded", made
+    assert made["certificate"]["passed"] is True
+    assert made["certificate"]["engine"] == "vllm"
+
+    def ask() -> str:
+        parts = client.chat.completions.create(model="red", messages=HELLO, temperature=0, max_tokens=8, stream=True)
+        return "".join(part.choices[0].delta.content or "" for part in parts if part.choices)
+
+    whole = ask()
+    assert whole
+    [inference] = server.children("finery.serving.server")
+    cores = descendants(inference)
+    assert cores
+    os.kill(inference, signal.SIGKILL)
+    until(lambda: not any(_runs(pid) for pid in cores))
+    assert ask() == whole
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
