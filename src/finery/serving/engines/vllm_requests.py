@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from vllm import SamplingParams
-from vllm.inputs import TokensPrompt
+from vllm.inputs import TokensInput, tokens_input
 from vllm.logprobs import Logprob
 from vllm.outputs import CompletionOutput
 from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
@@ -15,9 +15,9 @@ _SMALLEST_NUCLEUS = 1e-6
 """vLLM refuses 0; this holds the likeliest token alone as well."""
 
 
-def prompt_of(tokens: Sequence[int], scope: str) -> TokensPrompt:
+def prompt_of(tokens: Sequence[int], scope: str) -> TokensInput:
     """A prompt whose cached prefix only prompts of the same scope find."""
-    return TokensPrompt(prompt_token_ids=list(tokens), cache_salt=f"scope:{scope}")
+    return tokens_input(list(tokens), cache_salt=f"scope:{scope}")
 
 
 def params_of(sampling: Sampling, eos: Sequence[int]) -> SamplingParams:
