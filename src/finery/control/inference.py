@@ -203,7 +203,8 @@ class InferencePool:
         )
         log.info("starting the inference server of %s", key.model)
         folder = self._settings.home / "inference" / _digest(f"{key.model}#{key.engine}#{key.replica}")
-        process = await asyncio.to_thread(InferenceProcess.start, folder, config)
+        python = self._settings.vllm_python if key.engine == "vllm" else ""
+        process = await asyncio.to_thread(InferenceProcess.start, folder, config, python)
         try:
             server.client = await process.wait_ready(VLLM_START_SECONDS if key.engine == "vllm" else START_SECONDS)
         except BaseException:

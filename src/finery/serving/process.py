@@ -29,8 +29,11 @@ class InferenceProcess:
         self._token = token
 
     @staticmethod
-    def start(folder: Path, config: ServerConfig) -> "InferenceProcess":
-        """Write the configuration and start the server; a server left over in this folder is killed first."""
+    def start(folder: Path, config: ServerConfig, python: str = "") -> "InferenceProcess":
+        """Write the configuration and start the server; a server left over in this folder is killed first.
+
+        Raises Unavailable where another `python` than this one is asked for and can't be started.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         _kill_stale(folder)
         for name in (READY_FILE, FAILED_FILE):
@@ -38,14 +41,17 @@ class InferenceProcess:
         config.write(folder)
         token = secrets.token_urlsafe(32)
         with (folder / LOG_FILE).open("ab") as log:
-            process = subprocess.Popen(  # noqa: S603 - our own module
-                [sys.executable, "-m", "finery.serving.server", str(folder)],
-                stdin=subprocess.PIPE,  # the lifeline: closed by the kernel when this process ends
-                stdout=log,
-                stderr=log,
-                env=os.environ | {TOKEN_VARIABLE: token},
-                start_new_session=True,  # a Ctrl-C in the terminal is for the control plane, which stops us in order
-            )
+            try:
+                process = subprocess.Popen(  # noqa: S603 - our own module
+                    [python or sys.executable, "-m", "finery.serving.server", str(folder)],
+                    stdin=subprocess.PIPE,  # the lifeline: closed by the kernel when this process ends
+                    stdout=log,
+                    stderr=log,
+                    env=os.environ | {TOKEN_VARIABLE: token},
+                    start_new_session=True,  # a Ctrl-C in the terminal is for the control plane, which stops us
+                )
+            except OSError as error:
+                raise Unavailable(f"No inference server starts with {python or sys.executable}: {error}.") from error
         write_json(folder / PID_FILE, {"pid": process.pid, "started": _started(process.pid)})
         return InferenceProcess(process, folder, token)
 

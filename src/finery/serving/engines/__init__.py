@@ -25,8 +25,8 @@ def make_engine(config: ServerConfig, folder: Path) -> Engine:
     if config.engine == "vllm":
         from finery.serving.engines.vllm_setup import prepare
 
-        prepare(config, folder)  # vLLM reads its environment when it is imported
+        sockets = prepare(config, folder)  # vLLM reads its environment when it is imported
         from finery.serving.engines.vllm import VllmEngine
 
-        return VllmEngine(config)
+        return VllmEngine(config, sockets)
     raise InvalidRequest(f"{config.engine!r} is no engine; there are {', '.join(ENGINES)}.", param="engine")

@@ -52,10 +52,11 @@ _CPU_CACHE_BYTES = 1 << 30
 class VllmEngine(Engine):
     """One base model on vLLM."""
 
-    def __init__(self, config: ServerConfig) -> None:
+    def __init__(self, config: ServerConfig, sockets: Path) -> None:
         if config.precision not in _PRECISIONS:
             raise InvalidRequest(f"{config.precision!r} is no precision; there are fp32 and bf16, or nothing.")
         self._config = config
+        self._sockets = sockets
         self._model = sources.load(Path(config.model_folder))
         self._rank = _rank(config.adapter_rank)
         self._in_memory = _adapters_in_memory(config, self._model.config, self._rank)
@@ -142,7 +143,7 @@ class VllmEngine(Engine):
         for task in self._forgetting:
             task.cancel()
         await asyncio.gather(*self._forgetting, return_exceptions=True)
-        shutil.rmtree(os.environ.get("VLLM_RPC_BASE_PATH", ""), ignore_errors=True)
+        shutil.rmtree(self._sockets, ignore_errors=True)
 
     async def _outputs(
         self, tokens: Sequence[int], params: SamplingParams, scope: str, adapter: LoadedAdapter | None
@@ -174,7 +175,6 @@ class VllmEngine(Engine):
             if self._llm.errored:
                 await asyncio.to_thread(self._llm.shutdown)
                 await self._start()
-                # Without waiting for requests: vLLM reads the others' files when they are named.
             return self._llm
 
     async def _start(self) -> None:

@@ -5,6 +5,7 @@ import vLLM either.
 """
 
 import os
+import shutil
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -40,12 +41,16 @@ _DEFAULTS = {
 }
 
 
-def prepare(config: ServerConfig, folder: Path) -> None:
-    """Set the environment of this process. Raises InvalidRequest, with the way out, where vLLM isn't installed."""
+def prepare(config: ServerConfig, folder: Path) -> Path:
+    """Set the environment of this process; returns the folder of vLLM's sockets, to be removed in the end.
+
+    Raises InvalidRequest, with the way out, where vLLM isn't installed.
+    """
     if find_spec("vllm") is None:
         raise InvalidRequest(
-            "The engine vllm needs the package vllm, which this server's Python hasn't got: pip install 'finery[vllm]' "
-            "on a machine with a GPU, or deploy with the engine llamacpp.",
+            "The engine vllm needs a Python that has vLLM, on a machine with a GPU: python -m venv vllm && "
+            "vllm/bin/pip install 'finery[vllm]', then start the server with FINERY_VLLM_PYTHON=vllm/bin/python. Or "
+            "deploy with the engine llamacpp.",
             param="engine",
         )
     os.environ.update(_FIXED)
@@ -53,10 +58,14 @@ def prepare(config: ServerConfig, folder: Path) -> None:
         os.environ.setdefault(name, value)
     if config.threads:
         os.environ["OMP_NUM_THREADS"] = str(config.threads)
-    os.environ["VLLM_RPC_BASE_PATH"] = _socket_folder(folder)
+    sockets = _socket_folder(folder)
+    os.environ["VLLM_RPC_BASE_PATH"] = str(sockets)
+    return sockets
 
 
-def _socket_folder(folder: Path) -> str:
+def _socket_folder(folder: Path) -> Path:
     """A folder of its own, closed to others, and short enough for a socket's path."""
+    for left in folder.glob(f"{PREFIX}*"):  # of a server that was killed
+        shutil.rmtree(left, ignore_errors=True)
     short = len(str(folder.resolve())) < _LONGEST_SOCKET_PATH - 60
-    return tempfile.mkdtemp(prefix=PREFIX, dir=folder.resolve() if short else None)
+    return Path(tempfile.mkdtemp(prefix=PREFIX, dir=folder.resolve() if short else None))
