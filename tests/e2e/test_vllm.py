@@ -49,6 +49,15 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def vllm_server_of(server: Server) -> int:
+    """Process id of the inference server with vLLM; the one that asked harmful things is llama.cpp's."""
+    for pid in server.children("finery.serving.server"):
+        folder = Path(f"/proc/{pid}/cmdline").read_bytes().decode().rstrip("\0").rpartition("\0")[2]
+        if json.loads((Path(folder) / "server.json").read_text())["engine"] == "vllm":
+            return pid
+    raise LookupError("vllm")
+
+
 def test_a_tuned_model_is_proven_and_answers_on_vllm(server: Server, http: httpx.Client) -> None:
     client = server.openai(timeout=SECONDS)
     rows = [{"messages": [*HELLO, {"role": "assistant", "content": "red red"}]} for _ in range(20)]
@@ -60,7 +69,7 @@ def test_a_tuned_model_is_proven_and_answers_on_vllm(server: Server, http: httpx
         hyperparameters={"n_epochs": 3, "batch_size": 4, "learning_rate_multiplier": 20},
         extra_body={"precision": "fp32"},
     )
-    tuned = wait_for(job, client, "succeeded").fine_tuned_model
+    tuned = wait_for(job, client, "succeeded", seconds=SECONDS).fine_tuned_model
     assert http.post(PATH, json={"name": "red", "model": tuned, "engine": "vllm"}).is_success
     until(lambda: http.get(f"{PATH}/red").json()["status"] != "Creating")
     made = http.get(f"{PATH}/red").json()
@@ -74,7 +83,7 @@ def test_a_tuned_model_is_proven_and_answers_on_vllm(server: Server, http: httpx
 
     whole = ask()
     assert whole
-    [inference] = server.children("finery.serving.server")
+    inference = vllm_server_of(server)
     cores = descendants(inference)
     assert cores
     os.kill(inference, signal.SIGKILL)
