@@ -22,7 +22,9 @@ SECONDS = 1500
 def server(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Iterator[Server]:
     if not os.environ.get("FINERY_VLLM_PYTHON"):
         pytest.skip("FINERY_VLLM_PYTHON names no Python with vLLM: make test-vllm")
-    running = Server(tmp_path_factory.mktemp("vllm") / "home", tiny_folder, FINERY_PARITY_PROMPTS="4").start()
+    # A machine that starts vLLM on two cores has little left for the filter.
+    options = {"FINERY_PARITY_PROMPTS": "4", "FINERY_FILTER_SECONDS": "300"}
+    running = Server(tmp_path_factory.mktemp("vllm") / "home", tiny_folder, **options).start()
     yield running
     running.stop()
 
