@@ -32,8 +32,8 @@ HELD_OUT_FILE = DEMO / "support_tickets.heldout.jsonl"
 
 BASE_MODEL = "smollm2-135m-instruct"
 DEPLOYMENT = "larkspur-router"
-NUM_EPOCHS = 2
-BATCH_SIZE = 8
+NUM_EPOCHS = 1
+BATCH_SIZE = 4
 SEED = 7
 REQUIRED_GAIN_POINTS = 30.0
 SETTLED = {"succeeded", "failed", "cancelled"}
@@ -141,7 +141,7 @@ def fine_tune(client: OpenAI, training_file: FileObject, held_out_file: FileObje
             "supervised": {"hyperparameters": {"n_epochs": NUM_EPOCHS, "batch_size": BATCH_SIZE}},
         },
     )
-    console.print(f"{job.id}: {BASE_MODEL}, {NUM_EPOCHS} epochs, {BATCH_SIZE} tickets a step", soft_wrap=True)
+    console.print(f"{job.id}: {BASE_MODEL}, once through all tickets, {BATCH_SIZE} a step", soft_wrap=True)
     job = follow(client, job)
     if job.status != "succeeded" or not job.fine_tuned_model:
         reason = job.error.message if job.error else "no reason was given"
