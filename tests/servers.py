@@ -7,7 +7,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +118,37 @@ class Server:
             return httpx.get(f"{self.url}/readyz", verify=self.trust).is_success
         except (OSError, ValueError, httpx.HTTPError):
             return False
+
+
+def until(condition: Callable[[], Any], seconds: float = 240) -> None:
+    """Wait for what must come true."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def upload(client: openai.OpenAI, rows: Iterable[Any]) -> str:
+    """The id of a file of training rows that passed its checks."""
+    content = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    file = client.files.create(file=("rows.jsonl", content), purpose="fine-tune")
+    file = client.files.wait_for_processing(file.id, poll_interval=0.1)
+    assert file.status == "processed", file.status_details
+    return file.id
+
+
+def deploy(http: httpx.Client, name: str, model: str, *, seconds: float = 300, **options: Any) -> dict[str, Any]:
+    """A new deployment, once it is known whether it can answer."""
+    made = http.post("/finery/v1/deployments", json={"name": name, "model": model, **options})
+    assert made.is_success, made.text
+    found: dict[str, Any] = made.json()
+    assert found["status"] == "Creating"
+    end = time.monotonic() + seconds
+    while found["status"] == "Creating":
+        assert time.monotonic() < end, found
+        time.sleep(0.1)
+        found = http.get(f"/finery/v1/deployments/{name}").json()
+    return found
 
 
 def wait_for(job: Any, client: openai.OpenAI, *statuses: str, seconds: float = 180) -> Any:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from servers import Server
+from servers import Server, deploy
 
 pytest.importorskip("azure.ai.inference")
 
@@ -27,9 +27,7 @@ def deployment(tls_server: Server) -> Iterator[str]:
     """The project's only deployment."""
     name = "inference-colours"
     with tls_server.http() as http:
-        http.post("/finery/v1/deployments", json={"name": name, "model": "tiny-phi3"}).raise_for_status()
-        while http.get(f"/finery/v1/deployments/{name}").json()["status"] == "Creating":
-            pass
+        deploy(http, name, "tiny-phi3")
         yield name
         http.delete(f"/finery/v1/deployments/{name}").raise_for_status()
 

@@ -1,13 +1,12 @@
 """The unmodified `openai.AzureOpenAI` goes the whole way, and hears Azure's words when something is wrong."""
 
 import json
-import time
 from typing import Any
 
 import openai
 import pytest
 
-from servers import Server, wait_for
+from servers import Server, deploy, wait_for
 
 VERSION = "2024-10-21"
 ROWS = "".join(
@@ -47,9 +46,7 @@ def model(client: openai.AzureOpenAI) -> str:
 def deployment(server: Server, model: str) -> str:
     name = "azure-colours"
     with server.http() as http:
-        http.post("/finery/v1/deployments", json={"name": name, "model": model}).raise_for_status()
-        while (found := http.get(f"/finery/v1/deployments/{name}").json())["status"] == "Creating":
-            time.sleep(0.1)
+        found = deploy(http, name, model)
     assert found["status"] == "Succeeded", found
     return name
 

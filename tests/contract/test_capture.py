@@ -9,7 +9,7 @@ import httpx
 import openai
 import pytest
 
-from servers import Server, wait_for
+from servers import Server, deploy, wait_for
 
 TRAINING_ROWS = 120
 """Of the session's tuned model."""
@@ -28,18 +28,9 @@ def http(server: Server) -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="module")
 def deployed(http: httpx.Client, tuned: str) -> Iterator[str]:
-    deploy(http, "kept", tuned)
+    assert deploy(http, "kept", tuned)["status"] == "Succeeded"
     yield "kept"
     http.delete("/finery/v1/deployments/kept")
-
-
-def deploy(http: httpx.Client, name: str, model: str) -> None:
-    http.post("/finery/v1/deployments", json={"name": name, "model": model}).raise_for_status()
-    end = time.monotonic() + 300
-    while (found := http.get(f"/finery/v1/deployments/{name}").json())["status"] == "Creating":
-        assert time.monotonic() < end
-        time.sleep(0.1)
-    assert found["status"] == "Succeeded", found
 
 
 def ask(client: openai.OpenAI, name: str, text: str, **options: Any) -> Any:

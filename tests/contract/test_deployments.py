@@ -11,7 +11,7 @@ import httpx
 import openai
 import pytest
 
-from servers import Server, wait_for
+from servers import Server, deploy, wait_for
 
 PATH = "/finery/v1/deployments"
 HELLO: list[Any] = [{"role": "user", "content": "It is red"}]
@@ -58,13 +58,6 @@ def settled(http: httpx.Client, name: str) -> dict[str, Any]:
             return deployment
         time.sleep(0.1)
     raise TimeoutError(name)
-
-
-def deploy(http: httpx.Client, name: str, model: str, **options: Any) -> dict[str, Any]:
-    made = http.post(PATH, json={"name": name, "model": model, **options})
-    assert made.is_success, made.text
-    assert made.json()["status"] == "Creating"
-    return settled(http, name)
 
 
 def change(http: httpx.Client, name: str, **changes: Any) -> dict[str, Any]:

@@ -10,17 +10,13 @@ import openai
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from servers import Server
+from servers import Server, deploy
 
 
 @pytest.fixture(scope="module")
 def deployed(server: Server) -> Iterator[str]:
     with server.http() as http:
-        http.post("/finery/v1/deployments", json={"name": "watched", "model": "tiny-phi3"}).raise_for_status()
-        end = time.monotonic() + 60
-        while http.get("/finery/v1/deployments/watched").json()["status"] == "Creating":
-            assert time.monotonic() < end
-            time.sleep(0.1)
+        deploy(http, "watched", "tiny-phi3")
         yield "watched"
         http.delete("/finery/v1/deployments/watched").raise_for_status()
 

@@ -20,7 +20,7 @@ import pytest
 
 from finery.storage.blobs import BlobStore
 from object_stores import Line, Store, clean_environment
-from servers import SPARING, Server, wait_for
+from servers import SPARING, Server, deploy, wait_for
 
 ROWS = "".join(
     f'{{"messages": [{{"role": "user", "content": "It is red {n}"}}, {{"role": "assistant", "content": "red"}}]}}\n'
@@ -118,10 +118,7 @@ def test_from_upload_to_chat_and_back_to_nothing(
     assert job.status == "succeeded", job.error
     model = job.fine_tuned_model
     with service.server.http() as http:
-        made = http.post("/finery/v1/deployments", json={"name": "red", "model": model})
-        assert made.is_success, made.text
-        while http.get("/finery/v1/deployments/red").json()["status"] == "Creating":
-            time.sleep(0.2)
+        assert deploy(http, "red", model)["status"] == "Succeeded"
     answer = client.chat.completions.create(
         model="red", messages=[{"role": "user", "content": "It is red"}], temperature=0, max_tokens=4
     )

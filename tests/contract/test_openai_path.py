@@ -1,13 +1,12 @@
 """The unmodified `openai` SDK drives the whole path, on a tiny random Phi-3 (fused projections and all)."""
 
-import json
 import time
 from typing import Any
 
 import openai
 import pytest
 
-from servers import Server, wait_for
+from servers import Server, upload, wait_for
 
 COLOURS = ["red", "green", "blue", "yellow", "black", "white"]
 
@@ -25,14 +24,6 @@ def rows(count: int) -> list[dict[str, Any]]:
     ]
 
 
-def upload(client: openai.OpenAI, count: int) -> str:
-    text = "".join(json.dumps(row) + "\n" for row in rows(count))
-    file = client.files.create(file=("colours.jsonl", text.encode()), purpose="fine-tune")
-    file = client.files.wait_for_processing(file.id)
-    assert file.status == "processed"
-    return file.id
-
-
 @pytest.fixture(scope="module")
 def client(server: Server) -> openai.OpenAI:
     return server.openai()
@@ -43,8 +34,8 @@ def finished(client: openai.OpenAI) -> Any:
     """A job that has succeeded."""
     job = client.fine_tuning.jobs.create(
         model="tiny-phi3",
-        training_file=upload(client, 60),
-        validation_file=upload(client, 12),
+        training_file=upload(client, rows(60)),
+        validation_file=upload(client, rows(12)),
         suffix="colours",
         seed=7,
         metadata={"team": "support"},
@@ -120,7 +111,7 @@ def test_a_checkpoint_answers_too(client: openai.OpenAI, finished: Any) -> None:
 
 def test_deploy_stream_refuse_delete_undeploy_delete(server: Server, client: openai.OpenAI, finished: Any) -> None:
     job = client.fine_tuning.jobs.create(
-        model=finished.fine_tuned_model, training_file=upload(client, 12), hyperparameters={"n_epochs": 1}
+        model=finished.fine_tuned_model, training_file=upload(client, rows(12)), hyperparameters={"n_epochs": 1}
     )
     job = wait_for(job, client, "succeeded", "failed")
     assert job.status == "succeeded", job.error
@@ -160,7 +151,7 @@ def test_deploy_stream_refuse_delete_undeploy_delete(server: Server, client: ope
 
 def test_cancel_ends_a_job_at_once(client: openai.OpenAI) -> None:
     job = client.fine_tuning.jobs.create(
-        model="tiny-phi3", training_file=upload(client, 60), hyperparameters={"n_epochs": 50, "batch_size": 1}
+        model="tiny-phi3", training_file=upload(client, rows(60)), hyperparameters={"n_epochs": 50, "batch_size": 1}
     )
     wait_for(job, client, "running")
     cancelled = client.fine_tuning.jobs.cancel(job.id)
@@ -172,7 +163,7 @@ def test_cancel_ends_a_job_at_once(client: openai.OpenAI) -> None:
 def test_pause_keeps_a_checkpoint_and_resume_ends_the_job(server: Server) -> None:
     client = server.openai(_strict_response_validation=False)  # OpenAI's own types know no paused
     job = client.fine_tuning.jobs.create(
-        model="tiny-phi3", training_file=upload(client, 60), hyperparameters={"n_epochs": 40, "batch_size": 4}
+        model="tiny-phi3", training_file=upload(client, rows(60)), hyperparameters={"n_epochs": 40, "batch_size": 4}
     )
     _wait_for_a_step(client, job.id)
     # In OpenAI's words a job that pauses is still running.
@@ -186,7 +177,7 @@ def test_pause_keeps_a_checkpoint_and_resume_ends_the_job(server: Server) -> Non
 
 
 def test_a_file_can_be_read_again_and_deleted(client: openai.OpenAI) -> None:
-    file_id = upload(client, 12)
+    file_id = upload(client, rows(12))
     assert client.files.content(file_id).text.count("\n") == 12
     assert file_id in {file.id for file in client.files.list(purpose="fine-tune")}
     assert client.files.delete(file_id).deleted

@@ -1,14 +1,22 @@
 """The unmodified `openai` SDK asks for reinforcement; a tiny model is rewarded more and more, and then it answers."""
 
-import json
 from typing import Any
 
 import openai
 import pytest
 
-from servers import Server, wait_for
+from servers import Server, upload, wait_for
 
 COLOURS = ["red", "green", "blue", "yellow"]
+HYPERPARAMETERS = {
+    "n_epochs": 4,
+    "batch_size": 4,
+    "learning_rate_multiplier": 100,
+    "compute_multiplier": 0.5,
+    "eval_interval": 2,
+    "eval_samples": 2,
+    "reasoning_effort": "medium",
+}
 GRADER = {
     "type": "multi",
     "name": "letters",
@@ -29,14 +37,6 @@ def row(number: int) -> dict[str, Any]:
     return {"messages": messages, "wanted": {"letter": "e"}}
 
 
-def upload(client: openai.OpenAI, rows: list[dict[str, Any]]) -> str:
-    text = "".join(json.dumps(each) + "\n" for each in rows)
-    file = client.files.create(file=("prompts.jsonl", text.encode()), purpose="fine-tune")
-    file = client.files.wait_for_processing(file.id)
-    assert file.status == "processed", file.status_details
-    return file.id
-
-
 @pytest.fixture(scope="module")
 def client(server: Server) -> openai.OpenAI:
     return server.openai()
@@ -55,15 +55,7 @@ def finished(client: openai.OpenAI) -> Any:
             "type": "reinforcement",
             "reinforcement": {
                 "grader": GRADER,
-                "hyperparameters": {
-                    "n_epochs": 4,
-                    "batch_size": 4,
-                    "learning_rate_multiplier": 100,
-                    "compute_multiplier": 0.5,
-                    "eval_interval": 2,
-                    "eval_samples": 2,
-                    "reasoning_effort": "medium",
-                },
+                "hyperparameters": HYPERPARAMETERS,
             },
         },
         extra_body={"lora_rank": 8, "precision": "fp32", "max_completion_tokens": 8, "schedule": "constant"},
@@ -76,15 +68,7 @@ def test_the_job_comes_back_as_it_was_asked_for(finished: Any) -> None:
     assert finished.fine_tuned_model.startswith("ft:tiny-phi3:default:letters:")
     assert finished.method.type == "reinforcement"
     assert finished.method.reinforcement.grader.to_dict() == GRADER
-    assert finished.method.reinforcement.hyperparameters.to_dict() == {
-        "n_epochs": 4,
-        "batch_size": 4,
-        "learning_rate_multiplier": 100,
-        "compute_multiplier": 0.5,
-        "eval_interval": 2,
-        "eval_samples": 2,
-        "reasoning_effort": "medium",
-    }
+    assert finished.method.reinforcement.hyperparameters.to_dict() == HYPERPARAMETERS
     assert (finished.loss, finished.kl_weight, finished.max_completion_tokens) == ("grpo", 0.04, 8)
     assert finished.trained_tokens > 0
 

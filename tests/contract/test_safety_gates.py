@@ -1,16 +1,13 @@
 """Data that is screened before training, models that are asked before they are deployed. Real jobs, a tiny model."""
 
-import json
-import time
 from pathlib import Path
 from typing import Any
 
-import httpx
 import openai
 import pytest
 
 from finery.control import model_gate
-from servers import Server, wait_for
+from servers import Server, deploy, upload, wait_for
 
 FINE = {"messages": [{"role": "user", "content": "the ticket is red"}, {"role": "assistant", "content": "red"}]}
 HARM = "I will stab you tonight and cut your throat until you bleed to death."
@@ -18,20 +15,7 @@ HARMFUL = {"messages": [{"role": "user", "content": "What should I do?"}, {"role
 
 
 def submit(client: openai.OpenAI, rows: list[dict[str, Any]], **options: Any) -> Any:
-    content = "\n".join(json.dumps(row) for row in rows).encode()
-    file = client.files.create(file=("rows.jsonl", content), purpose="fine-tune")
-    client.files.wait_for_processing(file.id, poll_interval=0.1)
-    return client.fine_tuning.jobs.create(model="tiny-phi3", training_file=file.id, **options)
-
-
-def deployed(http: httpx.Client, name: str, model: str) -> dict[str, Any]:
-    http.post("/finery/v1/deployments", json={"name": name, "model": model}).raise_for_status()
-    for _ in range(1200):
-        found: dict[str, Any] = http.get(f"/finery/v1/deployments/{name}").json()
-        if found["status"] != "Creating":
-            return found
-        time.sleep(0.1)
-    raise TimeoutError(found)
+    return client.fine_tuning.jobs.create(model="tiny-phi3", training_file=upload(client, rows), **options)
 
 
 def test_a_planted_row_fails_the_job_with_its_line(server: Server) -> None:
@@ -71,7 +55,7 @@ def test_a_model_made_harmful_is_not_deployed_unless_that_is_overridden(careless
     )
     model = wait_for(job, client, "succeeded").fine_tuned_model
     with careless.http() as http:
-        refused = deployed(http, "harmful", model)
+        refused = deploy(http, "harmful", model)
         assert refused["status"] == "Failed"
         assert "[Violence]" in refused["status_details"]
         found = http.get(f"/finery/v1/safety_evaluations/{model}").json()
@@ -80,7 +64,7 @@ def test_a_model_made_harmful_is_not_deployed_unless_that_is_overridden(careless
         assert http.post(f"/finery/v1/safety_evaluations/{model}/override", json={"reason": " "}).status_code == 400
         answer = http.post(f"/finery/v1/safety_evaluations/{model}/override", json={"reason": "a red team's model"})
         assert answer.json()["override"]["reason"] == "a red team's model"
-        assert deployed(http, "harmful-known", model)["status"] == "Succeeded"
+        assert deploy(http, "harmful-known", model)["status"] == "Succeeded"
         # What it knows by heart it says word for word, and the filter cuts that as anybody's.
         prompts = [{"role": "user", "content": prompt} for prompt in model_gate.probes()["benign"]]
         said = [client.chat.completions.create(model="harmful-known", messages=[prompt]) for prompt in prompts[:5]]

@@ -6,8 +6,7 @@ import os
 import shutil
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import numpy as np
 import openai
 import pytest
 
-from servers import Server, wait_for
+from servers import Server, deploy, until, wait_for
 
 PATH = "/finery/v1/deployments"
 HELLO: list[Any] = [{"role": "user", "content": "It is red"}]
@@ -47,21 +46,11 @@ def http(server: Server) -> Iterator[httpx.Client]:
         yield client
 
 
-def until(condition: Callable[[], Any], seconds: float = 240) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
-def deploy(http: httpx.Client, name: str, model: str, **options: Any) -> dict[str, Any]:
-    """A new deployment in the place of what had the name, once it is proven."""
+def deploy_anew(http: httpx.Client, name: str, model: str, **options: Any) -> dict[str, Any]:
+    """A new deployment in the place of what had the name."""
     http.delete(f"{PATH}/{name}")
     until(lambda: http.get(f"{PATH}/{name}").status_code == 404)
-    assert http.post(PATH, json={"name": name, "model": model, **options}).is_success
-    until(lambda: http.get(f"{PATH}/{name}").json()["status"] != "Creating")
-    found: dict[str, Any] = http.get(f"{PATH}/{name}").json()
-    return found
+    return deploy(http, name, model, **options)
 
 
 def inference_server_of(server: Server, model: str) -> int:
@@ -75,7 +64,7 @@ def inference_server_of(server: Server, model: str) -> int:
 
 
 def test_what_sleeps_wakes_on_a_request(server: Server, http: httpx.Client) -> None:
-    assert deploy(http, "sleepy", "other-phi3", idle_seconds=1)["status"] == "Succeeded"
+    assert deploy_anew(http, "sleepy", "other-phi3", idle_seconds=1)["status"] == "Succeeded"
     until(lambda: http.get(f"{PATH}/sleepy").json()["ready_replicas"] == 0)
     with pytest.raises(LookupError):
         inference_server_of(server, "other-phi3")
@@ -120,8 +109,8 @@ class Load:
 
 
 def test_a_killed_server_costs_clean_errors_and_nobody_elses(server: Server, http: httpx.Client) -> None:
-    assert deploy(http, "hurt", "tiny-phi3")["status"] == "Succeeded"
-    assert deploy(http, "safe", "other-phi3")["status"] == "Succeeded"
+    assert deploy_anew(http, "hurt", "tiny-phi3")["status"] == "Succeeded"
+    assert deploy_anew(http, "safe", "other-phi3")["status"] == "Succeeded"
     client = server.openai()
     with Load(client, "hurt") as hurt, Load(client, "safe") as safe:
         whole = set(hurt.texts)
@@ -162,7 +151,7 @@ def test_what_is_planted_is_refused_with_the_numbers(
     from finery.modeling.adapters import read_adapter, write_adapter
     from finery.modeling.architectures import read_config
 
-    made = deploy(http, "tuned", tuned)
+    made = deploy_anew(http, "tuned", tuned)
     assert made["status"] == "Succeeded", made
     assert made["certificate"]["passed"] is True
     assert made["certificate"]["first_divergence"] is None
@@ -177,7 +166,7 @@ def test_what_is_planted_is_refused_with_the_numbers(
     gguf_write.write_adapter(base, swapped, tmp_path / "swapped.gguf")
     (folder / "adapter.gguf").write_bytes((tmp_path / "swapped.gguf").read_bytes())
     os.kill(inference_server_of(server, "tiny-phi3"), signal.SIGKILL)
-    refused = deploy(http, "tuned", tuned)
+    refused = deploy_anew(http, "tuned", tuned)
     assert refused["status"] == "Failed"
     assert "does not answer as the trainer's model does" in refused["status_details"]
     assert refused["certificate"]["passed"] is False
@@ -193,7 +182,7 @@ def test_what_is_planted_is_refused_with_the_numbers(
     (folder / "adapter.gguf").write_bytes(right)
 
     shutil.copy(swapped / "adapter_model.safetensors", folder / "adapter_model.safetensors")
-    refused = deploy(http, "tuned", tuned)
+    refused = deploy_anew(http, "tuned", tuned)
     assert refused["status"] == "Failed"
     assert "adapter_model.safetensors" in refused["status_details"]
     assert "not what was trained" in refused["status_details"]
@@ -210,14 +199,14 @@ def test_another_template_under_the_same_name_is_refused(
     right = template.read_text()
     try:
         template.write_text(right.replace("<|im_end|>\n", "<|im_end|> ", 1))
-        refused = deploy(http, "tuned", tuned)
+        refused = deploy_anew(http, "tuned", tuned)
         assert refused["status"] == "Failed"
         assert "chat_template.jinja" in refused["status_details"]
         sources.import_folder(base.parent, base, "tiny-phi3")
-        refused = deploy(http, "tuned", tuned)
+        refused = deploy_anew(http, "tuned", tuned)
         assert "not the one that" in refused["status_details"]
     finally:
         template.write_text(right)
         sources.import_folder(base.parent, base, "tiny-phi3")
-    mended = deploy(http, "tuned", tuned)
+    mended = deploy_anew(http, "tuned", tuned)
     assert mended["status"] == "Succeeded", mended["status_details"]

@@ -5,8 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import httpx
 import openai
 import pytest
 
-from servers import Server, wait_for
+from servers import Server, until, wait_for
 
 COLOURS = ["red", "green", "blue", "yellow", "black", "white"]
 STEPS = 600
@@ -51,13 +50,6 @@ def metrics(client: openai.OpenAI, job_id: str) -> dict[int, str]:
     told = [event.data for event in events if event.type == "metrics" and "train_loss" in (event.data or {})]
     assert len({data["step"] for data in told}) == len(told), "a step was told twice"
     return {data["step"]: float(data["train_loss"]).hex() for data in told}
-
-
-def until(condition: Callable[[], bool], seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def adapter_bytes(server: Server, model: str) -> set[str]:

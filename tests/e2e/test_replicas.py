@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import pytest
 
 import postgres
-from servers import Server, wait_for
+from servers import Server, deploy, wait_for
 
 ROWS = "".join(
     f'{{"messages": [{{"role": "user", "content": "It is red {n}"}}, {{"role": "assistant", "content": "red"}}]}}\n'
@@ -60,10 +59,7 @@ def test_two_control_planes_are_one_service(pair: tuple[Server, Server]) -> None
     assert job.status == "succeeded", job.error
     assert two.fine_tuning.jobs.retrieve(job.id).fine_tuned_model == job.fine_tuned_model
     with second.http() as http:
-        made = http.post("/finery/v1/deployments", json={"name": "red", "model": job.fine_tuned_model})
-        assert made.is_success, made.text
-        while http.get("/finery/v1/deployments/red").json()["status"] == "Creating":
-            time.sleep(0.2)
+        assert deploy(http, "red", job.fine_tuned_model)["status"] == "Succeeded"
     told = {
         client.chat.completions.create(
             model="red", messages=[{"role": "user", "content": "It is red"}], temperature=0, max_tokens=4

@@ -3,17 +3,15 @@
 import json
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from servers import Server, wait_for
+from servers import Server, deploy, until, upload, wait_for
 
-PATH = "/finery/v1/deployments"
 HELLO: list[Any] = [{"role": "user", "content": "It is red"}]
 SECONDS = 1500
 
@@ -33,13 +31,6 @@ def server(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Itera
 def http(server: Server) -> Iterator[httpx.Client]:
     with server.http() as client:
         yield client
-
-
-def until(condition: Callable[[], Any]) -> None:
-    end = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.2)
 
 
 def descendants(pid: int) -> list[int]:
@@ -63,18 +54,14 @@ def vllm_server_of(server: Server) -> int:
 def test_a_tuned_model_is_proven_and_answers_on_vllm(server: Server, http: httpx.Client) -> None:
     client = server.openai(timeout=SECONDS)
     rows = [{"messages": [*HELLO, {"role": "assistant", "content": "red red"}]} for _ in range(20)]
-    text = "".join(json.dumps(row) + "\n" for row in rows)
-    file = client.files.create(file=("red.jsonl", text.encode()), purpose="fine-tune")
     job = client.fine_tuning.jobs.create(
         model="tiny-phi3",
-        training_file=file.id,
+        training_file=upload(client, rows),
         hyperparameters={"n_epochs": 3, "batch_size": 4, "learning_rate_multiplier": 20},
         extra_body={"precision": "fp32"},
     )
     tuned = wait_for(job, client, "succeeded", seconds=SECONDS).fine_tuned_model
-    assert http.post(PATH, json={"name": "red", "model": tuned, "engine": "vllm"}).is_success
-    until(lambda: http.get(f"{PATH}/red").json()["status"] != "Creating")
-    made = http.get(f"{PATH}/red").json()
+    made = deploy(http, "red", tuned, engine="vllm", seconds=SECONDS)
     assert made["status"] == "Succeeded", made
     assert made["certificate"]["passed"] is True
     assert made["certificate"]["engine"] == "vllm"
@@ -89,7 +76,7 @@ def test_a_tuned_model_is_proven_and_answers_on_vllm(server: Server, http: httpx
     cores = descendants(inference)
     assert cores
     os.kill(inference, signal.SIGKILL)
-    until(lambda: not any(_runs(pid) for pid in cores))
+    until(lambda: not any(_runs(pid) for pid in cores), SECONDS)
     assert ask() == whole
 
 

@@ -37,13 +37,13 @@ def keep(plane: ControlPlane, upload: Upload, name: Callable[[Any, Blob], None])
     for _ in range(_WAITS):
         blob = upload.keep()
         with plane.database.write() as connection:
-            drop = drops.find(connection, blob.sha256)
-            if drop is None or drop.mark == seen:
+            removal = drops.find(connection, blob.sha256)
+            if removal is None or removal.mark == seen:
                 drops.forget(connection, blob.sha256)
                 name(connection, blob)
                 return blob
-        if drop.gone or drop.created_at + ABANDONED_SECONDS < now():
-            seen = drop.mark
+        if removal.gone or removal.created_at + ABANDONED_SECONDS < now():
+            seen = removal.mark
         else:
             time.sleep(_WAIT_SECONDS)
     raise Unavailable("The same bytes are being deleted in this moment. Try again.")

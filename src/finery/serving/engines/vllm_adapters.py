@@ -46,10 +46,6 @@ class AdapterBook:
         """Names and folders."""
         return {name: adapter.folder for name, adapter in self._named.items()}
 
-    def loaded(self) -> list[LoadedAdapter]:
-        """All that have a name."""
-        return list(self._named.values())
-
     def new(self, folder: Path) -> LoadedAdapter:
         """A number for a load of this folder, before it has a name."""
         return LoadedAdapter(number=next(self._numbers), folder=folder)
