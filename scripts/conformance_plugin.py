@@ -17,6 +17,7 @@ from sqlalchemy import delete
 
 from finery import bootstrap
 from finery.api import app
+from finery.control import conversations
 from finery.control.plane import ControlPlane
 from finery.core import hyperparameters
 from finery.core.files import File, FileStatus
@@ -193,6 +194,10 @@ class Seeds:
                 },
             ),
         ]  # fmt: skip
+        message = {"id": "msg_abc", "type": "message", "role": "user", "status": "completed", "content": []}
+        item_id = conversations.item_record_id("conv_123", message["id"])
+        found.append(record(Kind.CONVERSATION, "conv_123", "", {}))
+        found.append(record(Kind.CONVERSATION_ITEM, item_id, "", message, "conv_123"))
         for response_id in ("resp_677efb5139a88190b512bc3fef8e535d", "response_id", "resp_123"):
             response = {
                 "id": response_id, "object": "response", "created_at": now, "status": "cancelled", "model": "string",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from anyio.from_thread import start_blocking_portal
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
@@ -71,9 +72,11 @@ def world(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Iterat
         key = client.post("/finery/v1/keys", json=body, headers=admin | {"openai-project": project}).json()
         owners.append(header(key["key"]))
     ids = furnish(client, plane, admin, owners[0])
-    yield World(
-        app=built, plane=plane, client=client, admin=admin, mine=owners[0], theirs=owners[1], ids=ids, provider=provider
-    )
+    mine, theirs = owners
+    with start_blocking_portal() as client.portal:  # By itself the client starts a thread and a loop for each request.
+        yield World(
+            app=built, plane=plane, client=client, admin=admin, mine=mine, theirs=theirs, ids=ids, provider=provider
+        )
     plane.database.close()
 
 
@@ -106,7 +109,7 @@ def furnish(client: TestClient, plane: ControlPlane, admin: dict[str, str], mine
     model = "ft:tiny-phi3:first:canary:AbCd1234"
     kept = {
         kind: Record(id=f"{kind}_canary", project_id=project["id"], kind=kind, body={}, created_at=now())
-        for kind in (Kind.COMPLETION, Kind.RESPONSE, Kind.BATCH)
+        for kind in (Kind.COMPLETION, Kind.RESPONSE, Kind.CONVERSATION, Kind.BATCH)
     }
     permission = Record(
         id="cp_canary",
@@ -142,6 +145,7 @@ def furnish(client: TestClient, plane: ControlPlane, admin: dict[str, str], mine
         "batch_id": kept[Kind.BATCH].id,
         "completion_id": kept[Kind.COMPLETION].id,
         "response_id": kept[Kind.RESPONSE].id,
+        "conversation_id": kept[Kind.CONVERSATION].id,
         "key_id": key["id"],
         "assignment_id": assignment["id"],
         "principal_id": principal["id"],
@@ -355,6 +359,7 @@ def test_a_body_cant_reach_into_another_project(world: World) -> None:
         ("/v1/chat/completions", {"model": ids["deployments"], "messages": hello}),
         ("/v1/completions", {"model": ids["model"], "prompt": "x"}),
         ("/v1/responses", {"model": "tiny-phi3", "input": "x", "previous_response_id": ids["response_id"]}),
+        ("/v1/responses", {"model": "tiny-phi3", "input": "x", "conversation": ids["conversation_id"]}),
         ("/v1/responses", {"model": ids["model"], "input": "x"}),
         ("/v1/embeddings", {"model": ids["model"], "input": "x"}),
         ("/v1/tokenize", {"model": ids["model"], "prompt": "x"}),

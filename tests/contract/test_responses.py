@@ -108,7 +108,6 @@ def test_tools_and_json(client: openai.OpenAI) -> None:
     ("options", "said"),
     [
         ({"background": True, "store": False}, "store"),
-        ({"conversation": "conv_1"}, "conversation"),
         ({"input": [{"type": "computer_call"}]}, "computer_call"),
         ({"input": []}, "empty"),
         ({"tools": [{"type": "web_search"}]}, "web_search"),

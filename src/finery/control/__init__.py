@@ -45,7 +45,8 @@ moderation   OpenAI's categories of harm
 screening    the gate before a model: prompts
 gated        the gate behind a model: completions, piece by piece
 embeddings   texts as vectors
-responses    conversations in items, kept
+responses    answers to items, kept
+conversations  items under one id, which responses go on from
 compaction   a long conversation in a few sentences
 backgrounds  responses that nobody waits for
 batches      a file of requests in, files of answers out

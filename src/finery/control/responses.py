@@ -1,9 +1,9 @@
-"""Responses: conversations in OpenAI's items, as messages for a model; kept, so that the next one can go on."""
+"""Responses: OpenAI's items as messages for a model, and its answers; kept, so that the next one can go on."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from finery.control import audit, chat, compaction, texts
+from finery.control import audit, chat, compaction, conversations, texts
 from finery.control.plane import ControlPlane, now
 from finery.core.access import Caller
 from finery.core.errors import Conflict, InvalidRequest, NotFound
@@ -79,15 +79,40 @@ def model_of(plane: ControlPlane, named: str | None) -> str:
     return model
 
 
-def conversation(
-    plane: ControlPlane, caller: Caller, items: Sequence[dict[str, Any]], previous: str | None
-) -> list[dict[str, Any]]:
-    """All messages so far: those of the response this one goes on from, then the new ones.
+def checked_items(plane: ControlPlane, caller: Caller, given: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Items for a conversation, with ids.
 
     Raises:
-        NotFound: the previous response isn't kept here; Conflict: it is still being written.
+        InvalidRequest: one that a text model can't take, naming its place.
     """
+    items = as_items(given)
+    as_messages(compaction.expand(plane, caller, items), param="items")
+    return items
+
+
+def messages_of(
+    plane: ControlPlane,
+    caller: Caller,
+    items: Sequence[dict[str, Any]],
+    *,
+    previous: str | None,
+    conversation: str | None = None,
+) -> list[dict[str, Any]]:
+    """All messages so far: those of the response or the conversation this one goes on from, then the new ones.
+
+    Raises:
+        NotFound: what it goes on from isn't kept here.
+        Conflict: the previous response is still being written.
+        InvalidRequest: both were named, or nothing is said.
+    """
+    if previous and conversation:
+        raise InvalidRequest(
+            "A response goes on from previous_response_id or from conversation, not from both; leave one out.",
+            param="conversation",
+        )
     earlier = _so_far(plane, caller, previous) if previous else []
+    if conversation:
+        items = [*conversations.items_of(plane, caller, conversation), *items]
     messages = [*earlier, *as_messages(compaction.expand(plane, caller, items))]
     if not messages:
         raise InvalidRequest("The input is empty; send a text or at least one item.", param="input")
@@ -101,10 +126,16 @@ def save(
     items: list[dict[str, Any]],
     messages: list[dict[str, Any]],
 ) -> None:
-    """Keep a response with its input and the conversation so far."""
+    """Keep a response with its input and all messages so far, and add it to its conversation, where that is wanted."""
+    conversation = response["conversation"]
+    if not response["store"] and conversation is None:
+        return
     said = as_messages(response["output"], param="output")
     with plane.database.write() as connection:
-        records.insert_record(connection, as_record(caller, response, items, [*messages, *said]))
+        if response["store"]:
+            records.insert_record(connection, as_record(caller, response, items, [*messages, *said]))
+        if conversation is not None:
+            conversations.append(connection, caller, conversation["id"], [*items, *response["output"]])
 
 
 def as_record(

@@ -18,6 +18,8 @@ class Kind(StrEnum):
     COMPLETION = "completion"
     RESPONSE = "response"
     COMPACTION = "compaction"
+    CONVERSATION = "conversation"
+    CONVERSATION_ITEM = "conversation_item"
     BATCH = "batch"
     BATCH_LINE = "batch_line"
     CONTAINER = "container"

@@ -48,10 +48,15 @@ TABLE = (
     ),
     Support(
         path="/responses",
-        differences="No `conversation`, function tools only: a 400 each. A kept response streams its end alone; one "
+        differences="Function tools only: others are a 400. A kept response streams its end alone; one "
         "with `background` and `stream` is written while the stream is read. `model` may be left out where the "
         "operator has set `FINERY_DEFAULT_MODEL`. A compaction's `encrypted_content` names a summary that is kept here "
         "for 30 days.",
+    ),
+    Support(
+        path="/conversations",
+        differences="Items are messages, function calls, their outputs and compactions; others are a 400. `include` is "
+        "passed over. A deleted conversation's items are deleted with it.",
     ),
     Support(path="/batches", differences="Chat, completions, embeddings and responses; one batch at a time."),
     Support(

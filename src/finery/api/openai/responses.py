@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from finery.api.access import AsksModels, ReadsData
 from finery.api.context import Plane, paging
 from finery.api.openai import annotations, sse, wire
-from finery.api.openai.responses_body import INCOMPLETE, CreateResponse, finished, usage
+from finery.api.openai.responses_body import INCOMPLETE, CreateResponse, conversation_id, finished, usage
 from finery.control import backgrounds, chat, compaction, gated, responses, screening
 from finery.control.chat import Part
 from finery.control.gated import Annotation
@@ -41,6 +41,7 @@ class CountTokens(BaseModel):
     input: str | list[dict[str, Any]] | None = None
     instructions: str | None = None
     previous_response_id: str | None = None
+    conversation: str | dict[str, Any] | None = None
     tools: list[dict[str, Any]] | None = None
 
 
@@ -80,7 +81,13 @@ def count_tokens(plane: Plane, caller: AsksModels, body: CountTokens) -> dict[st
     """How many tokens an input has."""
     model = responses.model_of(plane, body.model)
     items = responses.as_items(body.input)
-    messages = responses.conversation(plane, caller, items, body.previous_response_id)
+    messages = responses.messages_of(
+        plane,
+        caller,
+        items,
+        previous=body.previous_response_id,
+        conversation=conversation_id(body.conversation),
+    )
     asked = CreateResponse(model=model, instructions=body.instructions, tools=body.tools)
     request = asked.request(messages)
     count = responses.count_tokens(plane, caller, model, request.messages or [], asked.plan().tools)
@@ -91,7 +98,7 @@ def count_tokens(plane: Plane, caller: AsksModels, body: CountTokens) -> dict[st
 async def compact(plane: Plane, caller: AsksModels, body: CompactResponse) -> dict[str, Any]:
     """Sum up a conversation: an item that stands for it (the SDK's type has no room for a user's message beside it)."""
     items = responses.as_items(body.input)
-    messages = await run_in_threadpool(responses.conversation, plane, caller, items, body.previous_response_id)
+    messages = await run_in_threadpool(responses.messages_of, plane, caller, items, previous=body.previous_response_id)
     head = [{"role": "system", "content": body.instructions}] if body.instructions else []
     made = await compaction.compact(plane, caller, body.model, [*head, *messages])
     return {
@@ -154,9 +161,18 @@ def _begin(plane: ControlPlane, caller: Caller, body: CreateResponse) -> dict[st
     model = responses.model_of(plane, body.model)
     chat.find(plane, caller, model)
     items = responses.as_items(body.input)
-    messages = responses.conversation(plane, caller, items, body.previous_response_id)
+    messages = _messages(plane, caller, body, items)
     asked = body.model_dump(exclude_unset=True)
     return backgrounds.begin(plane, caller, body.response(model), items, messages, asked)
+
+
+def _messages(
+    plane: ControlPlane, caller: Caller, body: CreateResponse, items: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """All that the model reads but the instructions."""
+    return responses.messages_of(
+        plane, caller, items, previous=body.previous_response_id, conversation=body.conversation_id
+    )
 
 
 async def _events(plane: ControlPlane, caller: Caller, body: CreateResponse) -> AsyncGenerator[Event, None]:
@@ -165,7 +181,7 @@ async def _events(plane: ControlPlane, caller: Caller, body: CreateResponse) -> 
     model = responses.model_of(plane, body.model)
     plan = body.plan()
     items = responses.as_items(body.input)
-    messages = await run_in_threadpool(responses.conversation, plane, caller, items, body.previous_response_id)
+    messages = await run_in_threadpool(_messages, plane, caller, body, items)
     request = body.request(messages)
     gate = await screening.open_gate(plane, caller, model, screening.said(request.messages or []))
     response = body.response(model) | annotations.of_response(gate, None)
@@ -190,8 +206,7 @@ async def _events(plane: ControlPlane, caller: Caller, body: CreateResponse) -> 
                 number += 1
     assert finish is not None
     response = finished(response, output.items, finish) | annotations.of_response(gate, annotation)
-    if body.store is not False:
-        await run_in_threadpool(responses.save, plane, caller, response, items, messages)
+    await run_in_threadpool(responses.save, plane, caller, response, items, messages)
     yield {"type": f"response.{response['status']}", "sequence_number": number, "response": response}
 
 

@@ -45,11 +45,11 @@ class CreateResponse(BaseModel):
             raise InvalidRequest(
                 "A background response is kept, or nobody could read it; leave store out.", param="store"
             )
-        if self.conversation:
-            raise InvalidRequest(
-                "conversation isn't offered here; go on from a response with previous_response_id.",
-                param="conversation",
-            )
+
+    @property
+    def conversation_id(self) -> str | None:
+        """The conversation it goes on from, named by itself or in an object."""
+        return conversation_id(self.conversation)
 
     def plan(self) -> Plan:
         """What is asked for: text, JSON or calls."""
@@ -91,6 +91,7 @@ class CreateResponse(BaseModel):
             "output": [],
             "parallel_tool_calls": self.parallel_tool_calls is not False,
             "previous_response_id": self.previous_response_id,
+            "conversation": {"id": self.conversation_id} if self.conversation_id else None,
             "reasoning": {"effort": None, "summary": None},
             "store": self.store is not False,
             "temperature": self.temperature,
@@ -103,6 +104,20 @@ class CreateResponse(BaseModel):
             "user": self.user,
             "metadata": self.metadata or {},
         }
+
+
+def conversation_id(named: str | dict[str, Any] | None) -> str | None:
+    """The id in OpenAI's `conversation`: a string, or an object with an `id`.
+
+    Raises:
+        InvalidRequest: an object without one.
+    """
+    if not isinstance(named, dict):
+        return named or None
+    found = named.get("id")
+    if not isinstance(found, str) or not found:
+        raise InvalidRequest("conversation is the id of a conversation, or an object with an id.", param="conversation")
+    return found
 
 
 def finished(response: dict[str, Any], output: list[dict[str, Any]], finish: Finish) -> dict[str, Any]:
