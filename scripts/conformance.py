@@ -37,7 +37,7 @@ NOUNS = {
 
 KNOWN = {
     r"test_responses.*create_with_all_params": "asks for a stored prompt",
-    r"test_input_tokens.*count_with_all_params": "goes on from a response and from a conversation, which OpenAI forbids",
+    r"test_input_tokens.*count_with_all_params": "goes on from a response and a conversation at once",
     r"test_embeddings.*create": "the SDK's strict mode refuses the base64 that the SDK asks for",
     r"test_completions.*create_with_all_params": "asks to fill in the middle of a text, which the model can't",
     r"retrieve_content": "skipped by the suite itself",
