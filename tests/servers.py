@@ -62,9 +62,9 @@ class Server:
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
 
-    def start_worker(self) -> "subprocess.Popen[bytes]":
+    def start_worker(self, name: str = "worker") -> "subprocess.Popen[bytes]":
         """A worker for it, as on another machine; it leads its own process group."""
-        home = self.home.parent / "worker"
+        home = self.home.parent / name
         with (self.home.parent / "worker.log").open("ab") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "finery.cli", "worker", "--base-url", self.url, "--home", str(home)],

@@ -136,7 +136,13 @@ def work(*, base_url: str, home: Path, secret: str = "") -> None:
             f"There is no worker key. Copy worker.key from the server's home to {key}, or set FINERY_WORKER_KEY."
         )
     models = Settings.from_environment(home=home).models_folder
-    loop.work(base_url=base_url, secret=secret or key.read_text().strip(), home=home, models_folder=models)
+    loop.work(
+        base_url=base_url,
+        secret=secret or key.read_text().strip(),
+        home=home,
+        models_folder=models,
+        shares_checkpoints=True,
+    )
 
 
 def _require_safe_address(settings: Settings) -> None:
@@ -259,6 +265,8 @@ def _supervise_worker(settings: Settings, url: str, certificate: Certificate | N
         "FINERY_HOME": str(settings.home),
         "FINERY_MODELS": str(settings.models_folder),
         "FINERY_PARENT_PID": str(os.getpid()),
+        # Nobody else could go on with the jobs of a home that has its database in itself.
+        "FINERY_SHARES_CHECKPOINTS": "1" if settings.database_url else "",
     }
     if certificate:
         environment["SSL_CERT_FILE"] = str(certificate.ca)

@@ -1,5 +1,6 @@
 """kill -9 of every process in the middle of a job: the job goes on by itself, and nothing is lost."""
 
+import contextlib
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from servers import Server, until, wait_for
 
 COLOURS = ["red", "green", "blue", "yellow", "black", "white"]
 STEPS = 600
+CHECKPOINT_FILES = 8
 
 
 @pytest.fixture
@@ -27,7 +29,7 @@ def server(tmp_path: Path, tiny_folder: Path) -> Iterator[Server]:
     running.stop()
 
 
-def submit(client: openai.OpenAI) -> Any:
+def submit(client: openai.OpenAI, *, n_epochs: int = 40) -> Any:
     rows = [
         {"messages": [{"role": "user", "content": f"It is {c} {i}"}, {"role": "assistant", "content": c}]}
         for i in range(10)
@@ -39,7 +41,7 @@ def submit(client: openai.OpenAI) -> Any:
         model="tiny-phi3",
         training_file=file.id,
         seed=3,
-        hyperparameters={"n_epochs": 40, "batch_size": 4},
+        hyperparameters={"n_epochs": n_epochs, "batch_size": 4},
         extra_body={"checkpoint_interval_steps": 10, "precision": "fp32"},
     )
 
@@ -50,6 +52,24 @@ def metrics(client: openai.OpenAI, job_id: str) -> dict[int, str]:
     told = [event.data for event in events if event.type == "metrics" and "train_loss" in (event.data or {})]
     assert len({data["step"] for data in told}) == len(told), "a step was told twice"
     return {data["step"]: float(data["train_loss"]).hex() for data in told}
+
+
+def count(server: Server, query: str) -> int:
+    """A number out of the database."""
+    import sqlite3
+
+    with sqlite3.connect(f"file:{server.home / 'finery.db'}?mode=ro", uri=True) as database:
+        return int(database.execute(query).fetchone()[0])
+
+
+def named(server: Server) -> set[str]:
+    """SHA-256 of all that files and models name."""
+    import sqlite3
+
+    with sqlite3.connect(f"file:{server.home / 'finery.db'}?mode=ro", uri=True) as database:
+        models = [json.loads(row[0]) for row in database.execute("select manifest from models")]
+        files = {row[0] for row in database.execute("select sha256 from files")}
+    return files | {file["sha256"] for model in models for file in model["files"].values()}
 
 
 def adapter_bytes(server: Server, model: str) -> set[str]:
@@ -78,6 +98,36 @@ def test_a_job_survives_its_trainer_and_its_worker(server: Server) -> None:
     assert metrics(client, job.id) == metrics(client, undisturbed.id)
     assert len(metrics(client, job.id)) == STEPS
     assert adapter_bytes(server, job.fine_tuned_model) == adapter_bytes(server, undisturbed.fine_tuned_model)
+
+
+def test_another_machine_goes_on_from_the_checkpoint(tmp_path: Path, tiny_folder: Path) -> None:
+    settings = {"FINERY_LEASE_SECONDS": "2", "FINERY_WORKER_KEY": "a-key-for-all-machines"}
+    running = Server(tmp_path / "home", tiny_folder, options=["--no-worker"], **settings).start()
+    workers = []
+    try:
+        client = running.openai()
+        job, undisturbed = submit(client, n_epochs=16), submit(client, n_epochs=16)
+        workers.append(running.start_worker("one"))
+        until(lambda: max(metrics(client, job.id), default=0) >= 100)
+        # The whole machine: worker and trainer, and nobody comes back to its disk.
+        os.killpg(workers[0].pid, signal.SIGKILL)
+        workers.append(running.start_worker("two"))
+        job, undisturbed = (wait_for(one, client, "succeeded", "failed") for one in (job, undisturbed))
+        assert job.status == "succeeded", job.error
+        told = [event.message for event in client.fine_tuning.jobs.list_events(job.id, limit=1000)]
+        assert any(text.startswith("Going on from the checkpoint of step") for text in told)
+        assert metrics(client, job.id) == metrics(client, undisturbed.id)
+        assert adapter_bytes(running, job.fine_tuned_model) == adapter_bytes(running, undisturbed.fine_tuned_model)
+        until(lambda: count(running, "select count(*) from records where kind = 'resume_file'") == 0)
+        until(lambda: count(running, "select count(*) from drops where not gone") == 0)
+        stored = {path.name for path in (running.home / "blobs").rglob("*") if path.is_file()}
+        left = stored - named(running)
+        assert len(left) <= CHECKPOINT_FILES, "but for what was on its way when the machine was lost, all is dropped"
+    finally:
+        for worker in workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(worker.pid, signal.SIGKILL)
+        running.stop()
 
 
 def test_nothing_is_lost_with_the_control_plane(server: Server) -> None:

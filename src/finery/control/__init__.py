@@ -50,6 +50,7 @@ conversations  items under one id, which responses go on from
 compaction   a long conversation in a few sentences
 backgrounds  responses that nobody waits for
 batches      a file of requests in, files of answers out
+resume_points  checkpoints from which another machine goes on
 trackers     a job's figures for an experiment tracker
 evals        OpenAI's evals, their runs and items
 eval_runs    runs of evals brought to their end

@@ -27,6 +27,7 @@ from finery.control import (
     proofs,
     replays,
     responses,
+    resume_points,
     sweeps,
     trackers,
     uploads,
@@ -141,6 +142,7 @@ async def _forget_expired(plane: ControlPlane) -> None:
         metrics.forget_old,
         exports.forget_expired,
         capture.forget_expired,
+        resume_points.forget_over,
         naming.drop_left,
     ):
         await asyncio.to_thread(forget, plane)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from finery.control import audit
+from finery.control import audit, naming
 from finery.control.plane import ControlPlane
 from finery.core.access import Caller
 from finery.core.deployments import Deployment
@@ -86,8 +86,10 @@ def delete(plane: ControlPlane, caller: Caller, name: str) -> None:
         if models.get(connection, caller.project.id, name) is None:
             raise NotFound(f"The model '{name}' does not exist.", code="model_not_found", param="model")
         _require_undeployed(name, caller.project.id, deployments.list_of_model(connection, name))
-        models.remove(connection, caller.project.id, name)
+        removed = models.remove(connection, caller.project.id, name)
         audit.record(connection, caller, "models.delete", name)
+    for model in removed:
+        naming.drop_all(plane, model.blobs)
 
 
 def _require_undeployed(name: str, project_id: str, used_by: list[Deployment]) -> None:

@@ -8,17 +8,19 @@ whether the store has them. Nothing waits for the store inside a transaction, an
 
 import logging
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Collection, Iterable
+from typing import Any, TypeVar
 
 from finery.control.plane import ControlPlane, now
-from finery.core.errors import Unavailable
+from finery.core.errors import BlobsMissing, Unavailable
 from finery.core.ids import new_id
 from finery.storage import drops, files, jobs, models, records
 from finery.storage.blobs import Blob, Upload
 from finery.storage.drops import Drop
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 ABANDONED_SECONDS = 300
 """A removal takes much less; one that was begun before is nobody's any more."""
@@ -47,6 +49,39 @@ def keep(plane: ControlPlane, upload: Upload, name: Callable[[Any, Blob], None])
         else:
             time.sleep(_WAIT_SECONDS)
     raise Unavailable("The same bytes are being deleted in this moment. Try again.")
+
+
+def name_uploaded(plane: ControlPlane, blobs: Collection[str], name: Callable[[Any], T]) -> T:
+    """Let `name` write rows that name bytes which were uploaded before, in a transaction of its own.
+
+    Raises:
+        BlobsMissing: some of them aren't there (any more).
+        Unavailable: some are being removed, and that takes long.
+    """
+    seen: dict[str, str] = {}
+    for _ in range(_WAITS):
+        missing = [sha256 for sha256 in blobs if not plane.blobs.has(sha256)]
+        if missing:
+            raise BlobsMissing(
+                f"These blobs were not uploaded, or were removed meanwhile: {', '.join(missing)}. Upload them again."
+            )
+        with plane.database.write() as connection:
+            removals = [found for sha256 in blobs if (found := drops.find(connection, sha256)) is not None]
+            if all(seen.get(removal.sha256) == removal.mark for removal in removals):
+                for removal in removals:
+                    drops.forget(connection, removal.sha256)
+                return name(connection)
+        over = [one for one in removals if one.gone or one.created_at + ABANDONED_SECONDS < now()]
+        seen |= {removal.sha256: removal.mark for removal in over}
+        if len(over) < len(removals):
+            time.sleep(_WAIT_SECONDS)
+    raise Unavailable("The same bytes are being deleted in this moment. Try again.")
+
+
+def drop_all(plane: ControlPlane, blobs: Iterable[str]) -> None:
+    """Remove those of the bytes that no row names any more."""
+    for sha256 in blobs:
+        drop(plane, sha256)
 
 
 def drop(plane: ControlPlane, sha256: str) -> None:

@@ -8,14 +8,15 @@ import time
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from finery.control import budgets, costs, specs, webhooks
+from finery.control import budgets, costs, naming, resume_points, specs, webhooks
 from finery.control.jobs import message
 from finery.control.plane import ControlPlane, now
-from finery.core.errors import Fenced, InvalidRequest
+from finery.control.resume_points import ResumePoint
+from finery.core.errors import Fenced
 from finery.core.files import File, FileStatus
 from finery.core.ids import checkpoint_name, model_name, new_id
 from finery.core.jobs import Job, JobStatus, require_transition
-from finery.core.models import Checkpoint, TunedModel
+from finery.core.models import Checkpoint, TunedModel, blobs_of
 from finery.storage import files, jobs, models, projects
 
 RESULTS_FILE = "results.csv"
@@ -35,6 +36,8 @@ class Claim:
     """A `training.spec.RunSpec` whose paths are relative to the run's folder."""
     files: dict[str, str]
     """Path in the run's folder → SHA-256 of the blob that belongs there."""
+    resume_point: ResumePoint | None
+    """Where to go on, for a worker that hasn't come so far itself."""
 
 
 def claim(plane: ControlPlane, worker_id: str) -> Claim | None:
@@ -60,9 +63,15 @@ def claim(plane: ControlPlane, worker_id: str) -> Claim | None:
         )
         text = "Fine-tuning job started" if job.started_at is None else "Fine-tuning job goes on from its checkpoint"
         jobs.insert_events(connection, job.id, [message(f"started:{epoch}", text, data={"worker": worker_id})])
+        resume_point = resume_points.find(connection, job)
     spec, needed = specs.run_spec(job, models_folder=plane.settings.models_folder)
     return Claim(
-        job_id=job.id, epoch=epoch, lease_seconds=plane.settings.lease_seconds, spec=spec.to_json(), files=needed
+        job_id=job.id,
+        epoch=epoch,
+        lease_seconds=plane.settings.lease_seconds,
+        spec=spec.to_json(),
+        files=needed,
+        resume_point=resume_point,
     )
 
 
@@ -103,8 +112,8 @@ def record_checkpoint(
     plane: ControlPlane, job_id: str, epoch: int, *, step: int, artifact: dict[str, Any], metrics: dict[str, Any]
 ) -> None:
     """Register a checkpoint whose files were uploaded; it can be deployed from now on."""
-    _require_blobs(plane, artifact)
-    with plane.database.write() as connection:
+
+    def register(connection: Any) -> list[TunedModel]:
         job = _leased(jobs.get_leased(connection, job_id, epoch), job_id, epoch)
         final_name = job.fine_tuned_model or job.data["model_name"]
         name = checkpoint_name(final_name, step)
@@ -112,20 +121,24 @@ def record_checkpoint(
             id=new_id("ftckpt_"), job_id=job_id, step=step, model_name=name, metrics=metrics, created_at=now()
         )
         if not jobs.insert_checkpoint(connection, checkpoint):
-            return
+            return []
         models.insert_model(connection, _model(job, name, step, artifact))
         jobs.insert_events(
             connection, job_id, [message(f"checkpoint-made:{step}", f"Checkpoint created at step {step}: {name}")]
         )
-        jobs.forget_old_checkpoints(connection, job_id, keep=KEPT_CHECKPOINTS)
+        old = jobs.forget_old_checkpoints(connection, job_id, keep=KEPT_CHECKPOINTS)
+        return [model for name in old for model in models.remove(connection, job.project_id, name)]
+
+    for model in naming.name_uploaded(plane, blobs_of(artifact), register):
+        naming.drop_all(plane, model.blobs)
 
 
 def succeed(
     plane: ControlPlane, job_id: str, epoch: int, *, artifact: dict[str, Any], trained_tokens: int, step: int
 ) -> None:
     """End a job well: the model exists, its results file too, all in one transaction."""
-    _require_blobs(plane, artifact)
-    with plane.database.write() as connection:
+
+    def end(connection: Any) -> None:
         job = _leased(jobs.get_leased(connection, job_id, epoch), job_id, epoch)
         require_transition(job.id, job.status, JobStatus.SUCCEEDED)
         name = job.data["model_name"]
@@ -152,6 +165,8 @@ def succeed(
                 message("succeeded", "The job has successfully completed"),
             ],
         )
+
+    naming.name_uploaded(plane, blobs_of(artifact), end)
 
 
 def fail(plane: ControlPlane, job_id: str, epoch: int, *, code: str, text: str) -> None:
@@ -222,12 +237,6 @@ def _results_file(job: Job, artifact: dict[str, Any]) -> File:
         status=FileStatus.PROCESSED,
         created_at=now(),
     )
-
-
-def _require_blobs(plane: ControlPlane, artifact: dict[str, Any]) -> None:
-    missing = [path for path, file in artifact["files"].items() if not plane.blobs.has(file["sha256"])]
-    if missing:
-        raise InvalidRequest(f"These files of the artifact were not uploaded: {', '.join(missing)}.")
 
 
 def _event_row(event: dict[str, Any]) -> dict[str, Any]:

@@ -44,6 +44,12 @@ class InvalidRequest(FineryError):
     code = "invalid_request"
 
 
+class BlobsMissing(InvalidRequest):
+    """Bytes that are to be named aren't stored (any more); whoever has them sends them again."""
+
+    code = "blobs_missing"
+
+
 class UnknownModel(InvalidRequest):
     """No model of that name for this caller."""
 

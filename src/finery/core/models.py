@@ -18,6 +18,16 @@ class TunedModel:
     """Files of the artifact: path → {sha256, bytes}; each is a blob."""
     created_at: int
 
+    @property
+    def blobs(self) -> set[str]:
+        """SHA-256 of its files."""
+        return blobs_of(self.manifest)
+
+
+def blobs_of(manifest: dict[str, Any]) -> set[str]:
+    """SHA-256 of an artifact's files."""
+    return {file["sha256"] for file in manifest["files"].values()}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Checkpoint:

@@ -38,6 +38,7 @@ class Kind(StrEnum):
     EVALUATION_ANSWER = "evaluation_answer"
     WEBHOOK_ENDPOINT = "webhook_endpoint"
     WEBHOOK_DELIVERY = "webhook_delivery"
+    RESUME_FILE = "resume_file"
     TRACKED_RUN = "tracked_run"
     POLICY = "policy"
     BLOCKLIST = "blocklist"

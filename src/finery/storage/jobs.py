@@ -18,7 +18,7 @@ from finery.core.quotas import Quota
 from finery.core.scheduling import Share, Waiting, next_job
 from finery.storage.pages import Cursor, Page, fetch
 from finery.storage.quotas import limits_of
-from finery.storage.schema import checkpoints, deployments, events, jobs, models, projects
+from finery.storage.schema import checkpoints, deployments, events, jobs, projects
 
 _COLUMNS = [jobs.c[field.name] for field in dataclasses.fields(Job)]
 
@@ -143,10 +143,9 @@ def _shares(connection: Connection, project_ids: list[str]) -> dict[str, Share]:
 
 
 def blob_in_use(connection: Connection, sha256: str) -> bool:
-    """Whether a job that isn't over has its rows in the blob."""
-    parts = [jobs.c.data[(part, "sha256")].as_string() for part in ("training", "validation")]
+    """Whether a job that isn't over has its rows, or the model it goes on from, in the blob."""
     unfinished = jobs.c.status.in_([status for status in JobStatus if not status.terminal])
-    query = select(jobs.c.id).where(unfinished, or_(*(part == sha256 for part in parts)))
+    query = select(jobs.c.id).where(unfinished, cast(jobs.c.data, Text).contains(sha256))
     return connection.execute(query.limit(1)).first() is not None
 
 
@@ -231,8 +230,12 @@ def best_checkpoint(connection: Connection, job_id: str) -> str | None:
     return connection.execute(query).scalar_one_or_none()
 
 
-def forget_old_checkpoints(connection: Connection, job_id: str, *, keep: int) -> None:
-    """Forget all but a job's last checkpoints; the best one and those that are deployed stay."""
+def forget_old_checkpoints(connection: Connection, job_id: str, *, keep: int) -> list[str]:
+    """Forget all but a job's last checkpoints; the best one and those that are deployed stay.
+
+    Returns the names of the models that they were.
+    """
+    forgotten = []
     best = best_checkpoint(connection, job_id)
     old = (
         select(checkpoints.c.id, checkpoints.c.model_name)
@@ -246,7 +249,8 @@ def forget_old_checkpoints(connection: Connection, job_id: str, *, keep: int) ->
         if connection.execute(select(deployments.c.name).where(deployments.c.model == row.model_name)).first():
             continue
         connection.execute(delete(checkpoints).where(checkpoints.c.id == row.id))
-        connection.execute(delete(models).where(models.c.name == row.model_name))
+        forgotten.append(str(row.model_name))
+    return forgotten
 
 
 def _job(row: Row[Any]) -> Job:

@@ -44,13 +44,15 @@ def list_final(connection: Connection, project_id: str) -> list[TunedModel]:
     return [_model(row) for row in connection.execute(query)]
 
 
-def remove(connection: Connection, project_id: str, name: str) -> bool:
-    """Forget a model and, with a finished one, its checkpoints."""
-    statement = delete(models).where(
+def remove(connection: Connection, project_id: str, name: str) -> list[TunedModel]:
+    """Forget a model and, with a finished one, its checkpoints; returns them."""
+    meant = (
         models.c.project_id == project_id,
         (models.c.name == name) | models.c.name.startswith(f"{name}:ckpt-step-", autoescape=True),
     )
-    return connection.execute(statement).rowcount > 0
+    removed = [_model(row) for row in connection.execute(select(*_COLUMNS).where(*meant))]
+    connection.execute(delete(models).where(*meant))
+    return removed
 
 
 def blob_in_use(connection: Connection, sha256: str) -> bool:

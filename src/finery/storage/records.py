@@ -78,6 +78,12 @@ def list_under(connection: Connection, project_id: str, kind: Kind, prefix: str)
     return [_record(row) for row in connection.execute(query)]
 
 
+def list_owners(connection: Connection, kind: Kind) -> list[tuple[str, str]]:
+    """(project id, owner) of whatever has objects of a kind."""
+    query = select(records.c.project_id, records.c.owner).where(records.c.kind == kind).distinct()
+    return [(row.project_id, row.owner) for row in connection.execute(query)]
+
+
 def find_id(connection: Connection, project_id: str, kind: Kind, owner: str) -> str | None:
     """The id of the newest object of an owner, without its body."""
     query = (
@@ -147,9 +153,9 @@ def find_permission(connection: Connection, checkpoint: str, project_id: str) ->
 
 
 def blob_in_use(connection: Connection, sha256: str) -> bool:
-    """Whether a part of an upload still names the blob."""
+    """Whether a part of an upload, or a checkpoint to go on from, still names the blob."""
     query = select(records.c.id).where(
-        records.c.kind == Kind.UPLOAD_PART, records.c.body["sha256"].as_string() == sha256
+        records.c.kind.in_([Kind.UPLOAD_PART, Kind.RESUME_FILE]), records.c.body["sha256"].as_string() == sha256
     )
     return connection.execute(query).first() is not None
 

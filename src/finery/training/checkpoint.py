@@ -24,14 +24,13 @@ from finery.modeling import manifests
 from finery.training.model import TrainableModel
 from finery.training.optimizers import Optimizer
 from finery.training.results import RESULTS_FILE, ResultRow, from_csv, to_csv
-from finery.training.spec import CHECKPOINTS_FOLDER, RESULT_FOLDER, RunSpec
+from finery.training.spec import CHECKPOINTS_FOLDER, RESULT_FOLDER, TRAINER_MANIFEST_FILE, RunSpec
 
 ADAPTER_FILE = "adapter_model.safetensors"
 ADAPTER_CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "model.safetensors"
 OPTIMIZER_FILE = "optimizer.safetensors"
 STATE_FILE = "trainer_state.json"
-TRAINER_MANIFEST_FILE = "trainer_manifest.json"
 _BASE_FILES = ("*.json", "*.jinja")
 _NOT_BASE_FILES = ("finery.json", "*.index.json", manifests.MANIFEST_FILE)
 _KEPT_RESUMABLE = 2

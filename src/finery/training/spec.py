@@ -15,6 +15,8 @@ SPEC_FILE = "spec.json"
 EVENTS_FILE = "events.jsonl"
 CHECKPOINTS_FOLDER = "checkpoints"
 RESULT_FOLDER = "result"
+TRAINER_MANIFEST_FILE = "trainer_manifest.json"
+"""In a checkpoint that a trainer can go on from: all of its files."""
 
 EXIT_STOPPED = 75
 """The trainer's exit status after SIGTERM: a checkpoint of the last step is on disk, starting it again goes on."""

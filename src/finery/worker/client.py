@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from finery.core.errors import Fenced, FineryError, Unavailable
+from finery.core.errors import BlobsMissing, Fenced, FineryError, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -35,10 +35,11 @@ class WorkerClient:
         return None if answer.status_code == 204 else dict(answer.json())
 
     def tell(self, job_id: str, what: str, **body: Any) -> dict[str, Any]:
-        """One call about a job: heartbeat, events, checkpoints, succeeded, failed, give-back.
+        """One call about a job: heartbeat, events, checkpoints, resume-point, succeeded, failed, give-back.
 
         Raises:
             Fenced: the lease is no longer ours.
+            BlobsMissing: what was uploaded is gone.
             Unavailable: the server doesn't answer for too long.
         """
         answer = self._send(lambda: self._http.post(f"/jobs/{job_id}/{what}", json=body))
@@ -91,8 +92,9 @@ def _checked(answer: httpx.Response) -> httpx.Response:
     if answer.is_success:
         return answer
     error = answer.json().get("error", {})
-    if error.get("code") == Fenced.code:
-        raise Fenced(error["message"])
+    for known in (Fenced, BlobsMissing):
+        if error.get("code") == known.code:
+            raise known(error["message"])
     raise FineryError(error.get("message", f"status {answer.status_code}"), code=error.get("code"))
 
 

@@ -1,7 +1,7 @@
 """Claim after claim, until told to stop. Run as a process of its own: `python -m finery.worker.loop`.
 
-It is told by its environment: FINERY_BASE_URL, FINERY_WORKER_KEY, FINERY_HOME, FINERY_MODELS,
-FINERY_PARENT_PID.
+It is told by its environment: FINERY_BASE_URL, FINERY_WORKER_KEY, FINERY_HOME, FINERY_MODELS, FINERY_PARENT_PID,
+FINERY_SHARES_CHECKPOINTS.
 """
 
 import logging
@@ -21,8 +21,11 @@ log = logging.getLogger(__name__)
 IDLE_SECONDS = 0.5
 
 
-def work(*, base_url: str, secret: str, home: Path, models_folder: Path) -> None:
-    """Work for a control plane until SIGTERM or SIGINT; a run under way is stopped at a checkpoint and given back."""
+def work(*, base_url: str, secret: str, home: Path, models_folder: Path, shares_checkpoints: bool) -> None:
+    """Work for a control plane until SIGTERM or SIGINT; a run under way is stopped at a checkpoint and given back.
+
+    With `shares_checkpoints` the control plane gets every checkpoint, so that another worker can go on from it.
+    """
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -38,7 +41,7 @@ def work(*, base_url: str, secret: str, home: Path, models_folder: Path) -> None
                 stop.wait(IDLE_SECONDS)
                 continue
             log.info("job %s, lease %d", claim["job_id"], claim["epoch"])
-            Run(client, claim, home / "runs", models_folder, stop).execute()
+            Run(client, claim, home / "runs", models_folder, stop, shares_checkpoints=shares_checkpoints).execute()
         except FineryError as error:
             log.error("%s", error.message)
             stop.wait(IDLE_SECONDS * 4)
@@ -55,6 +58,7 @@ def main() -> None:
         secret=os.environ["FINERY_WORKER_KEY"],
         home=Path(os.environ["FINERY_HOME"]),
         models_folder=Path(os.environ["FINERY_MODELS"]),
+        shares_checkpoints=bool(os.environ.get("FINERY_SHARES_CHECKPOINTS")),
     )
 
 

@@ -7,17 +7,20 @@ by their bytes).
 
 import errno
 import logging
+import os
 import shutil
+import tempfile
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finery.core.errors import CorruptArtifact, Fenced, Unavailable
+from finery.core.errors import BlobsMissing, CorruptArtifact, Fenced, FineryError, Unavailable
 from finery.modeling import manifests
 from finery.modeling.sources import FACTS_FILE
-from finery.training.spec import EXIT_STORAGE_FULL, Event, RunSpec
+from finery.training.spec import CHECKPOINTS_FOLDER, EXIT_STORAGE_FULL, TRAINER_MANIFEST_FILE, Event, RunSpec
 from finery.worker.client import WorkerClient
 from finery.worker.trainer import Trainer
 
@@ -25,6 +28,7 @@ log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.2
 VANISH_SECONDS = 5.0
+MAX_HAND_OVERS = 3
 MAX_CRASHES = 3
 """Crashes in a row without a new checkpoint, after which a run is given up."""
 
@@ -42,11 +46,20 @@ class Run:
     """One claimed job on this machine."""
 
     def __init__(
-        self, client: WorkerClient, claim: dict[str, Any], runs_folder: Path, models_folder: Path, stop: threading.Event
+        self,
+        client: WorkerClient,
+        claim: dict[str, Any],
+        runs_folder: Path,
+        models_folder: Path,
+        stop: threading.Event,
+        *,
+        shares_checkpoints: bool,
     ) -> None:
         self._client = client
         self._lease = Lease(job_id=claim["job_id"], epoch=claim["epoch"], seconds=claim["lease_seconds"])
         self._files: dict[str, str] = claim["files"]
+        self._resume_point: dict[str, Any] | None = claim["resume_point"]
+        self._shares_checkpoints = shares_checkpoints
         spec = dict(claim["spec"])
         # Where base models lie is this machine's matter.
         spec["model_folder"] = str(models_folder / spec["base_model"])
@@ -89,10 +102,30 @@ class Run:
             if path.exists() and manifests.sha256_of(path) == sha256:
                 continue
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._client.download(self._lease.job_id, self._lease.epoch, sha256, path)
-            if manifests.sha256_of(path) != sha256:
-                raise CorruptArtifact(f"{name} of job {self._lease.job_id} arrived damaged.")
+            self._fetch(sha256, path)
+        if self._resume_point is not None:
+            self._fetch_checkpoint(self._resume_point["step"], self._resume_point["files"])
         self._spec.write(self._folder)
+
+    def _fetch(self, sha256: str, path: Path) -> None:
+        self._client.download(self._lease.job_id, self._lease.epoch, sha256, path)
+        if manifests.sha256_of(path) != sha256:
+            raise CorruptArtifact(f"{path.name} of job {self._lease.job_id} arrived damaged.")
+
+    def _fetch_checkpoint(self, step: int, files: dict[str, str]) -> None:
+        """Put another worker's checkpoint where the trainer looks for its own, unless it has come as far here."""
+        folder = self._folder / CHECKPOINTS_FOLDER
+        name = f"step-{step:06d}"
+        if any(own.parent.name >= name for own in folder.glob(f"step-*/{TRAINER_MANIFEST_FILE}")):
+            return
+        try:
+            with manifests.fill(folder / name) as part:
+                for file, sha256 in files.items():
+                    self._fetch(sha256, part / file)
+        except (Fenced, Unavailable):
+            raise
+        except FineryError as error:
+            log.warning("checkpoint %s of %s can't be gone on from: %s", name, self._lease.job_id, error.message)
 
     def _train_once(self) -> bool:
         """One trainer from start to end; True if another one should follow."""
@@ -131,16 +164,18 @@ class Run:
         told = [_as_json(event) for event in events if event.type != "checkpoint"]
         if told:
             self._tell("events", events=told)
-        if any(event.type == "checkpoint" for event in events):
+        checkpoints = [event for event in events if event.type == "checkpoint"]
+        if checkpoints:
             self._crashes = 0
+            if self._shares_checkpoints:
+                # Only now: whoever goes on from it does not tell again what came before.
+                self._share_checkpoint(checkpoints[-1])
 
     def _conclude(self, trainer: Trainer, closing: list[Event]) -> bool:
         last = closing[-1] if closing else None
         if last is not None and last.type == "result":
-            artifact = self._upload_folder(self._folder / last.data["folder"])
-            self._tell(
-                "succeeded", artifact=artifact, trained_tokens=last.data["trained_tokens"], step=last.data["steps"]
-            )
+            facts = {"trained_tokens": last.data["trained_tokens"], "step": last.data["steps"]}
+            self._hand_over(self._folder / last.data["folder"], "succeeded", **facts)
             shutil.rmtree(self._folder, ignore_errors=True)
             return False
         if last is not None:
@@ -174,14 +209,42 @@ class Run:
     def _publish_checkpoint(self, event: Event) -> None:
         folder = self._folder / event.data["folder"]
         try:
-            artifact = self._upload_folder(folder)
+            self._hand_over(folder, "checkpoints", step=event.data["step"], metrics=event.data["metrics"])
         except (CorruptArtifact, FileNotFoundError):
             # The trainer keeps the last ones only. One of an earlier life, told again, was registered then.
             if not _vanishes(folder):
                 raise
             log.info("checkpoint %s of %s is gone already", folder.name, self._lease.job_id)
-            return
-        self._tell("checkpoints", step=event.data["step"], artifact=artifact, metrics=event.data["metrics"])
+
+    def _hand_over(self, folder: Path, what: str, **facts: Any) -> None:
+        """Send a folder's files and say what they are; again where the same bytes were just being removed there."""
+        for _ in range(MAX_HAND_OVERS - 1):
+            try:
+                self._tell(what, artifact=self._upload_folder(folder), **facts)
+                return
+            except BlobsMissing as error:
+                log.warning("%s", error.message)
+        self._tell(what, artifact=self._upload_folder(folder), **facts)
+
+    def _share_checkpoint(self, event: Event) -> None:
+        """Let the control plane have all that another worker needs to go on from here."""
+        folder = self._folder / event.data["folder"]
+        with tempfile.TemporaryDirectory(prefix=".shared-", dir=self._folder) as scratch:
+            # The trainer goes on and keeps the last ones only: what is linked stays until it is sent.
+            held = Path(scratch)
+            try:
+                for path in folder.iterdir():
+                    os.link(path, held / path.name)
+                manifest = manifests.check_sizes(held, name=TRAINER_MANIFEST_FILE)
+            except (CorruptArtifact, FileNotFoundError):
+                log.info("checkpoint %s of %s is gone already", folder.name, self._lease.job_id)
+                return
+            files = {name: fact.sha256 for name, fact in manifest.files.items()}
+            files[TRAINER_MANIFEST_FILE] = manifests.sha256_of(held / TRAINER_MANIFEST_FILE)
+            for name, sha256 in files.items():
+                self._client.upload(self._lease.job_id, self._lease.epoch, sha256, held / name)
+        with suppress(BlobsMissing):  # The next one will be there.
+            self._tell("resume-point", step=event.data["step"], files=files)
 
     def _upload_folder(self, folder: Path) -> dict[str, Any]:
         """Send what makes the model: all files of a published folder but the trainer's own state."""

@@ -10,7 +10,7 @@ import pytest
 from finery import bootstrap
 from finery.control import files, naming
 from finery.control.plane import ControlPlane
-from finery.core.errors import Unavailable
+from finery.core.errors import BlobsMissing, Unavailable
 from finery.core.files import File
 from finery.settings import Settings
 from finery.storage import drops, projects
@@ -114,3 +114,29 @@ def test_bytes_of_an_abandoned_removal_can_be_uploaded_again(
         drops.begin(connection, drops.Drop(sha256=file.sha256, mark="drop_2", gone=False, created_at=2**40))
     with pytest.raises(Unavailable, match="Try again"):
         upload(plane, b"again")
+
+
+def test_what_was_uploaded_first_is_named_only_while_it_is_there(plane: ControlPlane) -> None:
+    sha256 = plane.blobs.put([b"weights"]).sha256
+    assert naming.name_uploaded(plane, {sha256}, lambda _: "named") == "named"
+    removal = drops.Drop(sha256=sha256, mark="drop_1", gone=False, created_at=2**40)
+    with plane.database.write() as connection:
+        drops.begin(connection, removal)
+    plane.blobs.remove(sha256)
+    with plane.database.write() as connection:
+        drops.end(connection, removal)
+    with pytest.raises(BlobsMissing, match=sha256):
+        naming.name_uploaded(plane, {sha256}, lambda _: "named")
+    assert plane.blobs.put([b"weights"]).sha256 == sha256
+    assert naming.name_uploaded(plane, {sha256}, lambda _: "named again") == "named again"
+    with plane.database.read() as connection:
+        assert drops.find(connection, sha256) is None, "the mark is over: the bytes have a name again"
+
+
+def test_while_they_are_being_removed_nobody_names_them(plane: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> None:
+    sha256 = plane.blobs.put([b"weights"]).sha256
+    with plane.database.write() as connection:
+        drops.begin(connection, drops.Drop(sha256=sha256, mark="drop_1", gone=False, created_at=2**40))
+    monkeypatch.setattr(naming, "_WAITS", 2)
+    with pytest.raises(Unavailable, match="Try again"):
+        naming.name_uploaded(plane, {sha256}, lambda _: pytest.fail("it would be lost"))

@@ -202,7 +202,7 @@ def test_only_the_last_checkpoints_are_kept(database: Database, project_id: str)
             checkpoint = Checkpoint(id=f"c{step}", job_id="a", step=step, model_name=f"m{step}", created_at=1)
             assert jobs.insert_checkpoint(connection, checkpoint)
             assert not jobs.insert_checkpoint(connection, checkpoint)
-        jobs.forget_old_checkpoints(connection, "a", keep=3)
+        assert jobs.forget_old_checkpoints(connection, "a", keep=3) == ["m2", "m1"]
         page = jobs.list_checkpoints(connection, "a", Cursor())
     assert [checkpoint.step for checkpoint in page.items] == [5, 4, 3]
 

@@ -1,5 +1,6 @@
 """/worker/v1: claim, heartbeat, events, blobs, checkpoints, the end of a run."""
 
+import dataclasses
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -9,7 +10,8 @@ from starlette.concurrency import run_in_threadpool
 
 from finery.api.access import RequireWorker
 from finery.api.context import Plane
-from finery.control import runs
+from finery.control import resume_points, runs
+from finery.control.resume_points import ResumePoint
 from finery.core.errors import InvalidRequest
 
 router = APIRouter(prefix="/worker/v1", tags=["worker"], dependencies=[Depends(RequireWorker())])
@@ -45,6 +47,13 @@ class CheckpointBody(LeaseBody):
     metrics: dict[str, Any]
 
 
+class ResumePointBody(LeaseBody):
+    """A checkpoint whose files, the trainer's own state among them, were uploaded."""
+
+    step: int
+    files: dict[str, str]
+
+
 class SucceededBody(LeaseBody):
     """A result whose files were uploaded."""
 
@@ -72,6 +81,7 @@ def claim(plane: Plane, body: ClaimBody) -> dict[str, Any] | Response:
         "lease_seconds": found.lease_seconds,
         "spec": found.spec,
         "files": found.files,
+        "resume_point": dataclasses.asdict(found.resume_point) if found.resume_point else None,
     }
 
 
@@ -111,6 +121,13 @@ async def write_blob(plane: Plane, request: Request, job_id: str, sha256: str, e
 def checkpoint(plane: Plane, job_id: str, body: CheckpointBody) -> dict[str, Any]:
     """Register a checkpoint."""
     runs.record_checkpoint(plane, job_id, body.epoch, step=body.step, artifact=body.artifact, metrics=body.metrics)
+    return {"ok": True}
+
+
+@router.post("/jobs/{job_id}/resume-point")
+def resume_point(plane: Plane, job_id: str, body: ResumePointBody) -> dict[str, Any]:
+    """Keep a checkpoint from which another worker can go on."""
+    resume_points.record(plane, job_id, body.epoch, ResumePoint(step=body.step, files=body.files))
     return {"ok": True}
 
 
