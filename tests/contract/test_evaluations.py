@@ -94,6 +94,38 @@ def test_evaluate_says_better_and_writes_its_report(own: Server, tuned: str, tmp
     assert page.startswith("<!doctype html>")
     assert "<svg" in page
     assert (tmp_path / "out" / "report.md").read_text().startswith("# Colours")
+    # A model that has learned its labels is surer of them than one that never saw them.
+    assert best["calibration"]["answers"] == 24
+    assert best["calibration"]["confidence"] > base["calibration"]["confidence"]
+    [picture] = (tmp_path / "out").glob("calibration-2-*.svg")
+    assert picture.read_text() in page
+
+
+def test_a_head_is_scored_as_a_classifier_by_its_validation(own: Server) -> None:
+    client = own.openai()
+    labelled = [{"text": f"ticket {i} is about {COLOURS[i % 3]}", "label": COLOURS[i % 3]} for i in range(36)]
+    content = "".join(json.dumps(row) + "\n" for row in labelled).encode()
+    files = [client.files.create(file=("labels.jsonl", content), purpose="fine-tune").id for _ in range(2)]
+    job = client.fine_tuning.jobs.create(
+        model=MODEL,
+        training_file=files[0],
+        validation_file=files[1],
+        hyperparameters={"n_epochs": 2, "batch_size": 6, "learning_rate_multiplier": 10},
+    )
+    with own.http() as http:
+        path = f"/finery/v1/fine_tuning/jobs/{job.id}/report"
+        assert http.get(path).json()["error"]["code"] == "no_validation"
+        assert wait_for(job, client, "succeeded", "failed").status == "succeeded"
+        found = http.get(path).json()
+        page, text, pictures = (http.get(f"{path}?format={form}") for form in ("html", "markdown", "pictures"))
+    [model] = found["models"]
+    assert found["labels"] == sorted(COLOURS)
+    assert sum(map(sum, model["classification"]["confusion"])) == model["calibration"]["answers"] == 36
+    assert model["classification"]["accuracy"] == pytest.approx(model["calibration"]["accuracy"])
+    assert sorted(name.partition("-")[0] for name in pictures.json()) == ["calibration", "confusion", "f1_by_label.svg"]
+    assert all(picture in page.text for picture in pictures.json().values())
+    assert found["sentence"] in text.text
+    assert "expected calibration error" in text.text
 
 
 def test_perplexity_is_the_trainers_validation_loss(own: Server, tuned: str) -> None:

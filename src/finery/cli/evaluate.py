@@ -1,5 +1,6 @@
 """`finery evaluate`: models asked the same held-out rows, a verdict, and a report to keep."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -107,7 +108,10 @@ def _write(finery: "Finery", evaluation_id: str, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, form in _FORMS.items():
         (folder / name).write_text(finery.evaluations.report(evaluation_id, form), encoding="utf-8")
-    note(f"Wrote {', '.join(_FORMS)} to {folder}")
+    pictures = json.loads(finery.evaluations.report(evaluation_id, "pictures"))
+    for name, picture in pictures.items():
+        (folder / Path(name).name).write_text(picture, encoding="utf-8")
+    note(f"Wrote {', '.join(_FORMS)} and {len(pictures)} pictures to {folder}")
 
 
 def _show(report: "Json") -> None:

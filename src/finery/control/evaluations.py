@@ -6,6 +6,7 @@ The caretaker asks; `evaluation.comparison` says what the answers are worth. One
 import asyncio
 import dataclasses
 import logging
+import math
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -62,6 +63,7 @@ def create(
         raise InvalidRequest(f"max_tokens is {max_tokens}; it must be 1 to {MAX_ANSWER_TOKENS}.", param="max_tokens")
     file = files.get(plane, caller, datasets.file_of(plane, caller, data), param="data")
     asked = list(_read(plane, file.sha256))
+    references = [each.reference for each in asked]
     evaluation = Record(
         id=new_id("evaluation_"),
         project_id=caller.project.id,
@@ -74,7 +76,8 @@ def create(
             "data": data,
             "file_id": file.id,
             "sha256": file.sha256,
-            "metric": metric or metrics.default([each.reference for each in asked]),
+            "metric": metric or metrics.default(references),
+            "labels": bool(metrics.labels_of(references)),
             "max_tokens": max_tokens or _enough_tokens(asked),
             "probe": probe,
             "counts": {"total": len(models) * (len(asked) + probe * len(probes.general_questions())), "completed": 0},
@@ -177,6 +180,8 @@ async def _answer(
     probing = not held.reference
     most = probes.MAX_ANSWER_TOKENS if probing else evaluation.body["max_tokens"]
     body = {**held.body, "model": model, "temperature": 0, "seed": 0, "max_tokens": most}
+    if evaluation.body.get("labels") and not probing:
+        body["logprobs"] = True if held.path == "/v1/chat/completions" else 0
     began = time.monotonic()
     status, answered = await asking.patiently(ask, owner, held.path, body)
     seconds = time.monotonic() - began
@@ -196,7 +201,17 @@ async def _answer(
         completion_tokens=usage["completion_tokens"],
         seconds=seconds,
         likelihood=likelihood,
+        confidence=_confidence(choice),
     )
+
+
+def _confidence(choice: dict[str, Any]) -> float | None:
+    """How likely the model found its answer, where that was asked for and told."""
+    told = choice.get("logprobs") or {}
+    logprobs = told.get("token_logprobs") or [token["logprob"] for token in told.get("content") or ()]
+    if not logprobs or None in logprobs:
+        return None
+    return min(1.0, math.exp(sum(logprobs)))
 
 
 def _finish(plane: ControlPlane, evaluation: Record, asked: Sequence[HeldOut]) -> None:

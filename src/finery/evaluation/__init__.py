@@ -4,6 +4,7 @@ metrics         every metric by its name
 matches         answers against references: exact, normalised, by label, by token, by JSON field
 similarity      BLEU, ROUGE and their kin, from the libraries of `finery[evaluation]`
 classification  precision, recall, F1 and the confusion matrix
+calibration     how sure answers were, and how often rightly so
 likelihood      perplexity and token accuracy
 intervals       paired bootstrap and McNemar's test
 held_out        rows as questions with known answers

@@ -80,7 +80,11 @@ def scores(found: Tally) -> Scores:
 
 def report(truth: Sequence[str], predicted: Sequence[str | None], labels: Sequence[str]) -> dict[str, Any]:
     """Figures per label and over all, and the confusion matrix, as plain JSON types."""
-    matrix = confusion_matrix(truth, predicted, labels)
+    return report_of(confusion_matrix(truth, predicted, labels), labels)
+
+
+def report_of(matrix: NDArray[np.int64], labels: Sequence[str]) -> dict[str, Any]:
+    """The report of a confusion matrix."""
     square = matrix[:, :-1].astype(np.float64)
     right, said = float(np.trace(square)), float(square.sum())
     found = scores(Tally(right=np.diagonal(square), true=matrix.sum(axis=1), said=square.sum(axis=0)))

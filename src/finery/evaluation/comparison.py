@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from finery.evaluation import classification, intervals, matches, metrics, similarity
+from finery.evaluation import calibration, classification, intervals, matches, metrics, similarity
 from finery.evaluation.intervals import Interval
 from finery.evaluation.likelihood import Likelihood
 from finery.evaluation.metrics import Metric
@@ -50,6 +50,8 @@ class Answer:
     seconds: float = 0.0
     likelihood: Likelihood | None = None
     """The reference under the model, where it could be scored."""
+    confidence: float | None = None
+    """The probability that the model gave to just this answer, where it was asked for."""
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> "Answer":
@@ -118,12 +120,13 @@ class Comparison:
     def _model(self, model: str, probe: Probe | None) -> dict[str, Any]:
         answers = self.answers[model]
         seconds = [answer.seconds for answer in answers if answer.error is None]
-        predicted = [matches.label_of(answer.text, self.labels) for answer in answers]
+        predicted = self._predicted(model)
         figures = {name: measure.interval() for name in self._applicable() if (measure := self._measure(name, model))}
         return {
             "model": model,
             "figures": figures,
             "classification": classification.report(self._truth(), predicted, self.labels) if self.labels else None,
+            "calibration": self._calibration(model),
             "errors": sum(answer.error is not None for answer in answers),
             "cut_answers": sum(answer.finish_reason == "length" for answer in answers),
             "prompt_tokens": sum(answer.prompt_tokens for answer in answers),
@@ -213,8 +216,7 @@ class Comparison:
     def scores(self, name: str, model: str) -> list[float]:
         """One value a row; an answer that failed has 0."""
         if name == "label_accuracy":
-            predicted = [matches.label_of(answer.text, self.labels) for answer in self.answers[model]]
-            return [float(said == true) for said, true in zip(predicted, self._truth(), strict=True)]
+            return [float(said == true) for said, true in zip(self._predicted(model), self._truth(), strict=True)]
         return [
             0.0 if answer.error else metrics.score(name, answer.text, row.reference)
             for row, answer in zip(self.rows, self.answers[model], strict=True)
@@ -237,7 +239,7 @@ class Comparison:
     def _of_labels(self, name: str, model: str) -> _Measure | None:
         if not self.labels:
             return None
-        predicted = [matches.label_of(answer.text, self.labels) for answer in self.answers[model]]
+        predicted = self._predicted(model)
         once = np.ones((1, len(self.rows)))
         alone, together = (
             classification.scores(classification.tally(counts, self._truth(), predicted, self.labels))
@@ -246,6 +248,20 @@ class Comparison:
         if name == "macro_f1":
             return _Measure(value=float(alone.macro_f1[0]), resampled_B=together.macro_f1)
         return _Measure(value=float(alone.micro_f1[0]), resampled_B=together.micro_f1)
+
+    def _calibration(self, model: str) -> dict[str, Any] | None:
+        """Of labels alone: an answer in words of its own may be right and yet one of many."""
+        scored = [
+            (answer.confidence, right == 1.0)
+            for answer, right in zip(self.answers[model], self.scores("label_accuracy", model), strict=True)
+            if answer.confidence is not None
+        ]
+        if not self.labels or not scored:
+            return None
+        return calibration.report([sure for sure, _ in scored], [right for _, right in scored])
+
+    def _predicted(self, model: str) -> list[str | None]:
+        return [matches.label_of(answer.text, self.labels) for answer in self.answers[model]]
 
     def _truth(self) -> list[str]:
         return [reference.strip() for reference in self.references]

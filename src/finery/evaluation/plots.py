@@ -1,4 +1,4 @@
-"""The pictures of a report, as SVG text: figures with intervals, F1 of labels, confusion matrices, curves.
+"""The pictures of a report, as SVG text: figures with intervals, F1 of labels, confusion matrices, reliability, curves.
 
 No plotting library: a few rectangles and lines that any browser draws, in a page or on their own. Colours are readable
 by the colour-blind (Okabe and Ito). Knows numbers and names.
@@ -66,6 +66,27 @@ def confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str], predicted:
                 ink = "#ffffff" if share > 0.5 else "#222222"
                 parts.append(_text(x + size / 2, y + 17, str(count), anchor="middle", colour=ink))
     return _svg(_LEFT + size * len(predicted) + 10, top + size * len(labels) + 10, parts)
+
+
+def reliability(bins: Sequence[tuple[float, float, int]]) -> str:
+    """(mean confidence, share that is right, answers) of each bin as a dot, the larger the more answers; on the line is
+    calibrated, below it is too sure of itself."""
+    across, up = _Scale(0.0, 1.0, 60, 360), _Scale(0.0, 1.0, 330, 30)
+    parts = [
+        f'<line x1="{across(0)}" y1="{up(0)}" x2="{across(1)}" y2="{up(1)}" stroke="#bbbbbb" stroke-dasharray="4"/>',
+        _axis(across, 342, ""),
+        *(_text(54, up(mark) + 4, f"{mark:.3g}", anchor="end", colour="#666666") for mark in up.marks()),
+        _text(360, 376, "how sure the answer was", anchor="end"),
+        _text(4, 22, "how often it was right"),
+    ]
+    most = max((answers for _, _, answers in bins), default=1)
+    for sure, right, answers in bins:
+        x, y = across(sure), up(right)
+        parts.append(_line(x, up(sure), x, y, COLOURS[6], width=2))
+        radius = 3 + 7 * (answers / most) ** 0.5
+        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" fill="{COLOURS[1]}" fill-opacity="0.80"/>')
+        parts.append(_text(x + radius + 3, y + 4, str(answers), colour="#666666"))
+    return _svg(420, 384, parts)
 
 
 def curves(series: Sequence[tuple[str, Sequence[tuple[float, float]]]], *, x: str, y: str) -> str:

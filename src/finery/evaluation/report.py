@@ -1,8 +1,10 @@
-"""A comparison as a page of its own (HTML with its pictures inside) and as Markdown; knows `Comparison.to_json`.
+"""A comparison as a page of its own (HTML with its pictures inside), as Markdown, and its pictures; knows
+`Comparison.to_json`.
 
 Texts of models may hold anything: in the page they are escaped, and it runs no script and loads nothing.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -22,27 +24,54 @@ svg { max-width: 100%; height: auto }
 """
 
 _EXAMPLE_CHARACTERS = 400
+_LABELS_PICTURE = "f1_by_label.svg"
+_MOST_LABELS = 40
+"""Of which a picture can be read."""
 
 
 def html(report: Json, *, title: str = "Evaluation") -> str:
     """The whole report as one page."""
+    drawn = pictures(report)
     parts = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="verdict {report["verdict"]}">{escape(report["sentence"])}</p>',
         f"<p>{report['rows']} rows, metric {escape(report['metric'])}.</p>",
         "<h2>Figures</h2>",
         _table(*_figures(report)),
-        _labels(report),
     ]
-    for pair in report["comparisons"]:
-        parts += _pair(pair, report)
-    for model in report["models"]:
+    if _LABELS_PICTURE in drawn:
+        parts += ["<h2>F1 of each label</h2>", drawn[_LABELS_PICTURE]]
+    for number, pair in enumerate(report["comparisons"], 1):
+        parts += _pair(pair, drawn[_name("differences", number, pair["first"])])
+    for number, model in enumerate(report["models"], 1):
         if model["classification"]:
-            found = model["classification"]
-            parts.append(f"<h2>Confusion: {escape(model['model'])}</h2>")
-            parts.append(plots.confusion(found["confusion"], found["labels"], found["predicted_labels"]))
+            name = _name("confusion", number, model["model"])
+            parts += [f"<h2>Confusion: {escape(model['model'])}</h2>", drawn[name]]
+        if model.get("calibration"):
+            name = _name("calibration", number, model["model"])
+            parts += [f"<h2>Calibration: {escape(model['model'])}</h2>", f"<p>{_calibrated(model)}</p>", drawn[name]]
     head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
+
+
+def pictures(report: Json) -> dict[str, str]:
+    """Every picture of the page as SVG, by the name of its file."""
+    drawn = {}
+    if report["labels"] and len(report["labels"]) <= _MOST_LABELS:
+        series = [
+            (model["model"], [row["f1"] for row in model["classification"]["per_label"]]) for model in report["models"]
+        ]
+        drawn[_LABELS_PICTURE] = plots.bars(report["labels"], series)
+    for number, pair in enumerate(report["comparisons"], 1):
+        drawn[_name("differences", number, pair["first"])] = plots.intervals(_known_shares(pair), unit=" pts")
+    for number, model in enumerate(report["models"], 1):
+        if found := model["classification"]:
+            picture = plots.confusion(found["confusion"], found["labels"], found["predicted_labels"])
+            drawn[_name("confusion", number, model["model"])] = picture
+        if found := model.get("calibration"):
+            bins = [(each["confidence"], each["accuracy"], each["answers"]) for each in found["bins"]]
+            drawn[_name("calibration", number, model["model"])] = plots.reliability(bins)
+    return drawn
 
 
 def markdown(report: Json, *, title: str = "Evaluation") -> str:
@@ -55,20 +84,27 @@ def markdown(report: Json, *, title: str = "Evaluation") -> str:
         for side in ("worse", "better"):
             lines += ["", f"### {pair[f'num_{side}']} answers got {side}", ""]
             lines += _markdown_table(*_examples(pair, side)) if pair[side] else ["None."]
+    for model in report["models"]:
+        if found := model.get("calibration"):
+            lines += ["", f"## Calibration: {model['model']}", "", _calibrated(model), ""]
+            bins = [
+                [
+                    f"{each['low']:.1f} to {each['high']:.1f}",
+                    f"{each['confidence']:.3f}",
+                    f"{each['accuracy']:.3f}",
+                    str(each["answers"]),
+                ]
+                for each in found["bins"]
+            ]
+            lines += _markdown_table(["bin", "how sure", "how often right", "answers"], bins)
     return "\n".join(lines) + "\n"
 
 
-def _pair(pair: Json, report: Json) -> list[str]:
-    shares = [(name, found) for name, found in pair["differences"].items() if _is_share(name)]
-    known = [
-        (name, 100 * found["value"], 100 * found["low"], 100 * found["high"])
-        for name, found in shares
-        if found["value"] is not None
-    ]
+def _pair(pair: Json, picture: str) -> list[str]:
     parts = [
         f"<h2>{escape(pair['second'])} against {escape(pair['first'])}</h2>",
         f'<p class="{pair["verdict"]}">{escape(pair["sentence"])}</p>',
-        plots.intervals(known, unit=" pts"),
+        picture,
         _table(
             ["metric", "difference (95 % interval)"],
             [[name, _signed(found, name)] for name, found in pair["differences"].items()],
@@ -84,19 +120,37 @@ def _pair(pair: Json, report: Json) -> list[str]:
     return parts
 
 
-def _labels(report: Json) -> str:
-    if not report["labels"] or len(report["labels"]) > 40:
-        return ""
-    series = [
-        (model["model"], [row["f1"] for row in model["classification"]["per_label"]]) for model in report["models"]
+def _known_shares(pair: Json) -> list[tuple[str, float, float, float]]:
+    """Differences in points with their intervals, of what is a share."""
+    return [
+        (name, 100 * found["value"], 100 * found["low"], 100 * found["high"])
+        for name, found in pair["differences"].items()
+        if _is_share(name) and found["value"] is not None
     ]
-    return "<h2>F1 of each label</h2>" + plots.bars(report["labels"], series)
+
+
+def _calibrated(model: Json) -> str:
+    found = model["calibration"]
+    return (
+        f"{found['answers']} answers: on average {found['confidence']:.1%} sure, {found['accuracy']:.1%} right; "
+        f"expected calibration error {found['expected_calibration_error']:.1%}."
+    )
+
+
+def _name(kind: str, number: int, model: str) -> str:
+    return f"{kind}-{number}-{re.sub('[^A-Za-z0-9._-]+', '_', model)[:80]}.svg"
 
 
 def _figures(report: Json) -> tuple[list[str], list[list[str]]]:
     models = report["models"]
     names = dict.fromkeys(name for model in models for name in model["figures"])
     rows = [[name, *(_plain(model["figures"].get(name), name) for model in models)] for name in names]
+    if any(model.get("calibration") for model in models):
+        cells = (model.get("calibration") for model in models)
+        rows.append(
+            ["expected calibration error"]
+            + [f"{100 * found['expected_calibration_error']:.1f} %" if found else "" for found in cells]
+        )
     for name, shown in (
         ("errors", "answers that failed"),
         ("cut_answers", "answers cut at the limit"),

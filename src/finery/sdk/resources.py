@@ -355,7 +355,7 @@ class Evaluations:
             time.sleep(poll_seconds)
 
     def report(self, evaluation_id: str, form: str) -> str:
-        """The report as `json`, `html` or `markdown`."""
+        """The report as `json`, `html` or `markdown`; or its `pictures`, a JSON object of SVG texts by file name."""
         path = f"/finery/v1/evaluations/{_part(evaluation_id)}/report?format={form}"
         with self._wire.stream("GET", path) as response:
             return response.read().decode()

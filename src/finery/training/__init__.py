@@ -12,6 +12,7 @@ optimizers   gradients → new weights
 schedules    the learning rate of a step
 references   what the reference model of preferences says, computed once
 loop         steps, validation, early stopping
+labels       what a head got right: figures per label, confusion, calibration
 reinforcement   the loop whose steps draw their own examples
 rollouts     prompts → graded answers
 sampling     answers drawn from the model

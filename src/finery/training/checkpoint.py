@@ -47,10 +47,10 @@ class Progress:
     cursor: int = 0
     """Steps of the running epoch done."""
     trained_tokens: int = 0
-    best_valid_loss: float | None = None
-    """Of reinforcement: the best reward, with its sign turned."""
+    best_measure: float | None = None
+    """Of the whole validation set, at the end of an epoch: the lowest loss; of reinforcement the highest reward."""
     best_step: int = 0
-    """The step of `best_valid_loss`."""
+    """The step of `best_measure`."""
     evaluations_without_better: int = 0
     threads: int = 0
     """CPU threads of the first attempt; every later one takes the same, since they decide the order of sums."""

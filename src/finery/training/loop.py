@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from finery.core.errors import FineryError
-from finery.training import batches, estimate
+from finery.training import batches, estimate, labels
 from finery.training.checkpoint import Checkpoints, Progress, read_weights
 from finery.training.events import EventLog
 from finery.training.model import TrainableModel
@@ -61,6 +61,8 @@ class Measured:
 
     loss: float
     accuracy: float | None
+    labels: dict[str, Any] | None = None
+    """Of a head that says one label: figures per label, confusion and calibration, as `labels.report` has them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -196,7 +198,8 @@ class Loop:
         done = [parts.objective.sums(one_pass) for one_pass in self._my_passes(items)]
         sums = [(part.loss_sum, part.correct, part.counted) for part in done]
         parts.model.train(True)
-        return self._measured(sums, sum(item.weight for item in items) or 1.0)
+        measured = self._measured(sums, sum(item.weight for item in items) or 1.0)
+        return replace(measured, labels=labels.report(self._spec, [part.said_D3 for part in done], parts.ranks))
 
     @property
     def _by_token(self) -> bool:
@@ -220,7 +223,7 @@ class Loop:
     def _validate(self, done: Learned, *, epoch_end: bool) -> Learned:
         """The same with what was measured on the validation set, if it is time."""
         spec, validation, row = self._spec, self._parts.validation, done.row
-        told: dict[str, float | None] = {}
+        told: dict[str, Any] = {}
         if validation and spec.eval_interval_steps and row.step % spec.eval_interval_steps == 0:
             start = (row.step // spec.eval_interval_steps - 1) * spec.batch_size % len(validation)
             some = self._evaluate(validation[start : start + spec.batch_size])
@@ -229,19 +232,23 @@ class Loop:
             row = replace(row, valid_loss=some.loss, valid_mean_token_accuracy=accuracy)
         if validation and epoch_end:
             full = self._evaluate(validation)
-            told["full_valid_accuracy"] = full.accuracy
+            told |= {"full_valid_accuracy": full.accuracy, "full_valid_labels": full.labels}
             accuracy = full.accuracy if self._by_token else None
             row = replace(row, full_valid_loss=full.loss, full_valid_mean_token_accuracy=accuracy)
-            self._watch(full.loss)
+            self._watch(full.loss, full.loss < self._best(math.inf))
         if self._by_token:
             return replace(done, row=row)
         return replace(done, row=row, told={name: value for name, value in told.items() if value is not None})
 
-    def _watch(self, full_valid_loss: float) -> None:
-        """Remember the best epoch, and whether it is time to stop: the lower the better."""
+    def _best(self, worst: float) -> float:
+        """The best measure so far; before there is one, what anything is better than."""
+        return worst if self.progress.best_measure is None else self.progress.best_measure
+
+    def _watch(self, measure: float, better: bool) -> None:
+        """Remember the best epoch, and whether it is time to stop."""
         progress, patience = self.progress, self._spec.early_stopping_patience
-        if progress.best_valid_loss is None or full_valid_loss < progress.best_valid_loss:
-            progress.best_valid_loss, progress.best_step = full_valid_loss, progress.step
+        if better or progress.best_measure is None:
+            progress.best_measure, progress.best_step = measure, progress.step
             progress.evaluations_without_better = 0
             return
         progress.evaluations_without_better += 1

@@ -35,6 +35,8 @@ class PassSums:
     """Scalar: how many of `counted` were right."""
     counted: int
     """Tokens, examples or pairs that can be right or wrong; 0 where there is no such thing."""
+    said_D3: Tensor | None = None
+    """Of a head that says one label: for each document the right label's place, the said one's, and how sure it was."""
 
 
 class Objective(Protocol):
@@ -211,8 +213,10 @@ class Heads:
             losses_D = losses_D * (1 - torch.exp(-losses_D)) ** self._loss.gamma
         if self._class_weights_L is not None:
             losses_D = losses_D * self._class_weights_L[labels_D]
-        correct = (outputs_DL.detach().argmax(dim=1) == labels_D).sum()
-        return PassSums(loss_sum=losses_D.sum(), correct=correct, counted=len(labels_D))
+        sure_D, said_D = outputs_DL.detach().softmax(dim=1).max(dim=1)
+        correct = (said_D == labels_D).sum()
+        said_D3 = torch.stack([labels_D.double(), said_D.double(), sure_D.double()], dim=1)
+        return PassSums(loss_sum=losses_D.sum(), correct=correct, counted=len(labels_D), said_D3=said_D3)
 
     def _multi_label(self, outputs_DL: Tensor, targets_DL: Tensor) -> PassSums:
         wanted_DL = targets_DL

@@ -4,6 +4,7 @@ One optimizer step follows each exploration, as in DeepSeekMath: what is learned
 Answers depend on weights, seed and step number alone, so a run that was killed draws the same ones again.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -66,7 +67,7 @@ class ReinforcementLoop(Loop):
         totals = self._totals(found)
         reward = totals["reward"] / totals["answers"]
         if epoch_end:
-            self._watch(-reward)
+            self._watch(reward, reward > self._best(-math.inf))
         told = {**done.told, "full_valid_mean_reward": reward}
         told["scores"] = _merged(told["scores"], self._scores(totals, "valid"))
         told["errors"] = _merged(told["errors"], self._errors(totals, "valid"))

@@ -145,13 +145,11 @@ def _prepare(
 def _finish(loop: Loop, parts: Parts) -> None:
     progress = loop.progress
     if progress.stopped_early:
-        assert progress.best_valid_loss is not None
-        best = f"full validation loss than {progress.best_valid_loss:.4f}"
-        if parts.spec.objective == "reinforcement":
-            best = f"validation reward than {-progress.best_valid_loss:.4f}"
+        assert progress.best_measure is not None
+        what = "validation reward" if parts.spec.objective == "reinforcement" else "full validation loss"
         parts.events.message(
             "stopped_early",
-            f"Stopped early: no better {best} of step {progress.best_step} in "
+            f"Stopped early: no better {what} than {progress.best_measure:.4f} of step {progress.best_step} in "
             f"{progress.evaluations_without_better} evaluations",
         )
     step = loop.use_best()

@@ -133,6 +133,35 @@ def test_a_report_holds_what_models_say_without_running_it() -> None:
     assert "got worse" in text
 
 
+def test_a_report_shows_how_sure_labels_were_and_how_often_rightly() -> None:
+    given = rows(40)
+    base, tuned = answers(given, 0.3), answers(given, 0.9, seed=2)
+    surely = [dataclasses.replace(each, confidence=0.95 if i % 4 else 0.35) for i, each in enumerate(tuned)]
+    found = Comparison(given, {"a/b": base, "tuned": surely}).to_json()
+    before, after = (model["calibration"] for model in found["models"])
+    assert before is None
+    right = [answer.text == row.reference for answer, row in zip(tuned, given, strict=True)]
+    [low, high] = after["bins"]
+    assert (low["answers"], low["accuracy"]) == (10, sum(right[::4]) / 10)
+    assert (high["answers"], high["confidence"]) == (30, pytest.approx(0.95))
+    page, text = report.html(found), report.markdown(found)
+    assert "Calibration: tuned" in page
+    assert "Calibration: a/b" not in page
+    assert f"expected calibration error {after['expected_calibration_error']:.1%}" in text
+    assert "| 0.9 to 1.0 | 0.950 |" in text
+    drawn = report.pictures(found)
+    assert sorted(drawn) == [
+        "calibration-2-tuned.svg",
+        "confusion-1-a_b.svg",
+        "confusion-2-tuned.svg",
+        "differences-1-a_b.svg",
+        "f1_by_label.svg",
+    ]
+    for picture in drawn.values():
+        assert picture in page
+        ET.fromstring(picture)
+
+
 def test_general_questions_are_answered_by_words_in_the_answer() -> None:
     paris = probes.general_questions()[0]
     assert paris.is_right("The capital of France is Paris.")

@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from transformers import AutoModelForCausalLM
 
-from finery.training import batches, objectives
+from finery.training import batches, labels, objectives
 from finery.training.model import TrainableModel
+from finery.training.ranks import Ranks
 from finery.training.spec import LossSpec, RunSpec
 from finery.training.tasks import Item, read_items
 
@@ -175,6 +176,28 @@ def test_heads_against_torch(make_run: MakeRun, task: str, loss: LossSpec) -> No
         outputs.append(model.head_outputs(model.hidden(packed), packed)[0])
     expected = reference_loss(task, torch.stack(outputs), items, loss)
     torch.testing.assert_close(mean_loss(objective, items, 24), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_heads_answers_are_told_with_how_sure_it_was(make_run: MakeRun) -> None:
+    spec = make_run(rows=LABELLED, task="classification", labels=("red", "green", "blue"))[1]
+    model, objective, items = load(spec)
+    from finery.training.packing import pack
+
+    passes = [objective.sums(items[:2]), objective.sums(items[2:])]
+    found = labels.report(spec, [one.said_D3 for one in passes], Ranks(0, 1, torch.device("cpu")))
+    assert found is not None
+    wanted = [[0] * 4 for _ in range(3)]
+    sure = 0.0
+    for item in items:
+        packed = pack(item.documents, "cpu")
+        chances = model.head_outputs(model.hidden(packed), packed)[0].softmax(-1)
+        wanted[int(item.target[0])][int(chances.argmax())] += 1
+        sure += float(chances.detach().max()) / len(items)
+    assert found["classification"]["confusion"] == wanted
+    assert found["classification"]["labels"] == ["red", "green", "blue"]
+    assert found["calibration"]["answers"] == len(items)
+    assert found["calibration"]["confidence"] == pytest.approx(sure, abs=1e-5)
+    assert labels.report(make_run(name="plain")[1], [None], Ranks(0, 1, torch.device("cpu"))) is None
 
 
 def reference_loss(task: str, outputs: torch.Tensor, items: list[Item], loss: LossSpec) -> torch.Tensor:

@@ -17,7 +17,7 @@ from finery.storage.pages import Cursor
 router = APIRouter(prefix="/finery/v1/evaluations", tags=["evaluations"])
 
 EvaluationsCursor = Annotated[Cursor, Depends(paging(default=20, most=100))]
-Form = Annotated[Literal["json", "html", "markdown"], Query(alias="format")]
+Form = Annotated[Literal["json", "html", "markdown", "pictures"], Query(alias="format")]
 AnswersCursor = Annotated[Cursor, Depends(paging(default=100, most=1000, order="asc"))]
 
 
@@ -77,16 +77,21 @@ def list_answers(plane: Plane, caller: ReadsData, evaluation_id: str, cursor: An
 
 @router.get("/{evaluation_id}/report", response_model=None)
 def show_report(plane: Plane, caller: ReadsEvaluations, evaluation_id: str, form: Form = "json") -> Response:
-    """The report, as JSON, as a page or as Markdown."""
+    """The report, as JSON, as a page or as Markdown; or its pictures, a JSON object of SVG texts by file name."""
     found = evaluations.report_of(plane, caller, evaluation_id)
     title = evaluations.get(plane, caller, evaluation_id).body["name"] or "Evaluation"
+    return in_form(found, title, form)
+
+
+def in_form(found: dict[str, Any], title: str, form: str) -> Response:
+    """A report in the form that was asked for."""
     if form == "html":
         # The page needs nothing but its own style.
         policy = {"content-security-policy": "default-src 'none'; style-src 'unsafe-inline'"}
         return HTMLResponse(report.html(found, title=title), headers=policy)
     if form == "markdown":
         return PlainTextResponse(report.markdown(found, title=title), media_type="text/markdown")
-    return JSONResponse(found)
+    return JSONResponse(report.pictures(found) if form == "pictures" else found)
 
 
 def _evaluation(record: Record) -> dict[str, Any]:
