@@ -100,6 +100,30 @@ def test_checkpoints_and_results_carry_rewards(client: openai.OpenAI, finished: 
     assert len(lines) == 12
 
 
+def test_an_estimate_counts_answers_and_takes_the_pace_of_a_job_like_it(
+    server: Server, client: openai.OpenAI, finished: Any
+) -> None:
+    asked: dict[str, Any] = {
+        "model": "tiny-phi3",
+        "training_file": upload(client, [row(n) for n in range(24)]),
+        "method": "reinforcement",
+        "options": {"n_epochs": 2, "batch_size": 4, "compute_multiplier": 0.5},
+        "grader": GRADER,
+    }
+    with server.http() as http:
+        found = http.post("/finery/v1/estimates", json=asked).json()
+        refused = [
+            http.post("/finery/v1/estimates", json=asked | change).json()["error"]
+            for change in ({"grader": None}, {"method": "supervised", "grader": None}, {"grader": {"type": "taste"}})
+        ]
+    assert (found["steps"], found["answers"], found["measured_by"]) == (12, 24 * 2 * 4, finished.id)
+    # The job drew as many answers: 12 rows, 4 epochs, 4 answers each.
+    assert 0 < found["seconds"] <= finished.finished_at - finished.created_at
+    assert [error["param"] for error in refused][:2] == ["method.reinforcement.grader", "method.type"]
+    assert "no answer to learn from" in refused[1]["message"]
+    assert "taste" in refused[2]["message"]
+
+
 def test_the_tuned_model_answers_as_it_was_rewarded(client: openai.OpenAI, finished: Any) -> None:
     said = client.chat.completions.create(
         model=finished.fine_tuned_model, messages=row(1)["messages"], temperature=1, seed=1, n=8, max_tokens=8
@@ -123,6 +147,7 @@ def test_rows_of_another_kind_are_refused_by_method(client: openai.OpenAI) -> No
     plain = client.fine_tuning.jobs.create(model="tiny-phi3", training_file=upload(client, [row(n) for n in range(12)]))
     plain = wait_for(plain, client, "failed", "succeeded")
     assert plain.error.param == "method.type"
+    assert "no answer to learn from" in plain.error.message
 
 
 def test_a_prompt_that_leaves_no_room_for_answers_is_named(client: openai.OpenAI) -> None:

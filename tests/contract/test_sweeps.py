@@ -94,6 +94,7 @@ def test_the_best_checkpoint_is_marked(server: Server, sweep: dict[str, Any]) ->
         ({"hyperparameters": {}}, "validation loss"),
         ({"grid": {"seed": [1]}}, "seed"),
         ({"grid": {"lora_rank": list(range(1, 40))}}, "39 sets"),
+        ({"method": "reinforcement"}, "valid_reward_mean"),
     ],
 )
 def test_a_sweep_that_cant_be_submits_nothing(server: Server, change: dict[str, Any], said: str) -> None:

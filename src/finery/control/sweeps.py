@@ -49,6 +49,12 @@ def create(
     Raises:
         InvalidRequest: no sets or too many, a knob that can't be, or nothing to validate on; no job is submitted then.
     """
+    if request.method == "reinforcement":
+        raise InvalidRequest(
+            "A sweep compares by validation loss, and reinforcement has rewards instead. Submit a job for each set and "
+            "compare the valid_reward_mean of their checkpoints.",
+            param="method",
+        )
     wanted = [*sets, *_combinations(grid)]
     if not 1 <= len(wanted) <= MAX_SETS:
         raise InvalidRequest(

@@ -147,17 +147,33 @@ _TASKS = {"chat": "chat", "preference": "chat", "reinforcement": "chat", "comple
 _METHODS = {"preference": "dpo", "reinforcement": "reinforcement"}
 
 
+def require_method(training: File, method: str) -> None:
+    """Refuse rows of another kind than the method learns from.
+
+    Raises:
+        InvalidRequest: saying which method they go with.
+    """
+    form = training.format or "chat"
+    if _METHODS.get(form, "supervised") == method:
+        return
+    text = (
+        f"The method {method} was asked for, but file {training.id} holds {form} rows. Preference rows go with dpo; "
+        "rows whose messages end with the user's, and that have fields for a grader, with reinforcement; all others "
+        "with supervised."
+    )
+    if form == "reinforcement":
+        text = (
+            f"There is no answer to learn from: the messages of file {training.id} end with the user's. End each row "
+            "with an assistant message; or, if a grader shall judge answers that the model draws itself, ask for the "
+            "method reinforcement."
+        )
+    raise InvalidRequest(text, code="invalid_training_file", param="method.type")
+
+
 def _task(plane: ControlPlane, job: Job, training: File) -> str:
     """What is learned, as the rows say it; refuses rows of another kind than the method or task needs."""
+    require_method(training, job.method)
     form = training.format or "chat"
-    if _METHODS.get(form, "supervised") != job.method:
-        raise InvalidRequest(
-            f"The method {job.method} was asked for, but file {training.id} holds {form} rows. Preference rows go with "
-            "dpo; rows whose messages end with the user's, and that have fields for a grader, with reinforcement; all "
-            "others with supervised.",
-            code="invalid_training_file",
-            param="method.type",
-        )
     wanted = job.options["task"]
     task = _TASKS.get(form, form)
     if form == "classification" and rows.are_multi_label(plane, training):

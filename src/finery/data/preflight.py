@@ -6,6 +6,8 @@ checked line by line by the rules of `messages`, `tools` and `formats`. It knows
 
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +17,15 @@ from finery.data import clean, formats
 from finery.data.faults import Fault
 from finery.data.findings import MAX_FINDINGS, Finding, Findings, Report
 from finery.data.messages import Add
-from finery.data.rows import BOM, MAX_LINE_BYTES, blocks, parse
+from finery.data.rows import BOM, MAX_LINE_BYTES, blocks, lines, parse
 
 __all__ = ["Finding", "Report", "check"]
 
 MAX_BATCH_REQUESTS = 50_000
 MAX_LABELS = 1000
 """Different labels that are counted and listed in the statistics."""
+LEADING_ROWS = 20
+"""Lines that tell chat from reinforcement."""
 
 _MAGIC: tuple[tuple[bytes, str, str], ...] = (
     (b"\x1f\x8b", "compressed_file", "the file is gzip"),
@@ -61,6 +65,8 @@ def check(
         return findings.report(form=None, rows=0, size=size, statistics={})
     checker = _Checker(purpose, findings, max_line_bytes, fast)
     if checker.accepts_start(path):
+        if purpose == "fine-tune":
+            checker.form = leading_form(path, max_line_bytes)
         for block, overlong in blocks(path, max_line_bytes):
             if block:
                 checker.take_block(block)
@@ -68,6 +74,21 @@ def check(
                 checker.take_line(None)
         checker.finish()
     return findings.report(form=checker.form, rows=checker.rows, size=size, statistics=checker.statistics())
+
+
+def leading_form(path: Path, max_line_bytes: int = MAX_LINE_BYTES) -> Format | None:
+    """The format of a file whose first row may mislead; None: the first row tells it.
+
+    A conversation without its answer reads as one for a grader. Where most of the first rows have an answer, it is they
+    that tell what the file is, and the other one is at fault.
+    """
+    forms: list[Format | None] = []
+    for _, line in islice(lines(path, max_line_bytes), LEADING_ROWS):
+        with suppress(Fault):
+            forms.append(formats.format_of(parse(line, max_line_bytes)))
+    if forms and forms[0] == "reinforcement" and forms.count("chat") > forms.count("reinforcement"):
+        return "chat"
+    return None
 
 
 class _Checker:
@@ -111,10 +132,10 @@ class _Checker:
         if not block.strip(b"\r\n"):
             self._take_blanks(block.count(b"\n") + (not block.endswith(b"\n")))
             return
-        lines = block.split(b"\n")
-        if lines[-1] == b"":
-            lines.pop()
-        for line in lines:
+        parts = block.split(b"\n")
+        if parts[-1] == b"":
+            parts.pop()
+        for line in parts:
             self.take_line(line)
 
     def take_line(self, line: bytes | None) -> None:

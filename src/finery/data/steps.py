@@ -20,6 +20,7 @@ from finery.data.duplicates import THRESHOLD, find_leaks, find_repeats
 from finery.data.faults import Fault
 from finery.data.findings import CODES
 from finery.data.formats import check_row, format_among
+from finery.data.preflight import leading_form
 from finery.data.refusals import is_refusal
 from finery.data.rows import parse
 from finery.data.texts import answers, map_texts, row_text, texts
@@ -66,7 +67,8 @@ class StepKind(NamedTuple):
 
 def drop_faulty(path: Path, context: Context, *, warnings: bool) -> StepFunction:
     """Drop rows with an error of preflight; with `warnings`, those with a warning too."""
-    first: list[Format] = []
+    leading = leading_form(path)
+    first: list[Format] = [leading] if leading else []
 
     def step(line: Line, counts: Counter[str]) -> Row | None:
         try:

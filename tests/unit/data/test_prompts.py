@@ -1,13 +1,15 @@
 """Rows of reinforcement: told from chat by how they end, checked, and counted as prompts."""
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from finery.data import preflight, tokens
+from finery.data import preflight, steps, tokens
 from finery.data.formats import format_of, item_fields
+from finery.data.steps import Line
 from finery.data.texts import item_texts
 from finery.modeling.template import ChatTemplate
 
@@ -69,6 +71,27 @@ def test_faults_are_named_by_line(jsonl: Write, row: dict[str, Any], code: str) 
 def test_a_chat_row_without_its_answer_is_at_fault_in_a_chat_file(jsonl: Write) -> None:
     chat = {"messages": [USER, ANSWER], "id": 1}
     assert codes(jsonl([chat, {"messages": [USER], "id": 2}])) == [("no_assistant_message", 2)]
+
+
+def test_most_of_the_first_rows_tell_chat_from_prompts(jsonl: Write) -> None:
+    chat = {"messages": [USER, ANSWER], "id": 1}
+    path = jsonl([{"messages": [USER], "id": 0}, chat, chat, {"messages": [USER], "id": 3}, chat])
+    report = preflight.check(path, "fine-tune")
+    assert (report.format, report.ok) == ("chat", False)
+    assert codes(path) == [("no_assistant_message", 1), ("no_assistant_message", 4)]
+    assert preflight.check(path, "fine-tune", fast=False).findings == report.findings
+    # A file of prompts stays one.
+    assert codes(jsonl([prompt(), prompt(), chat])) == [("last_message_not_user", 3)]
+
+
+def test_cleaning_drops_the_conversation_without_its_answer_and_not_the_others(jsonl: Write) -> None:
+    chat = {"messages": [USER, ANSWER], "id": 1}
+    path = jsonl([{"messages": [USER], "id": 0}, chat, chat])
+    step = steps.drop_faulty(path, None, warnings=False)  # type: ignore[arg-type]
+    counts: Counter[str] = Counter()
+    kept = [step(Line(number=number, data=row), counts) for number, row in enumerate(path.read_bytes().splitlines(), 1)]
+    assert [row is not None for row in kept] == [False, True, True]
+    assert counts == {"no_assistant_message": 1}
 
 
 def test_prompts_are_counted_as_they_are_served(jsonl: Write, chatml: ChatTemplate) -> None:

@@ -1,11 +1,13 @@
 """What the wizard asks for is what the API gets."""
 
+import json
+
 import pytest
 
 pytest.importorskip("nicegui")
 
 from finery.core import hyperparameters
-from finery.studio.pages.fine_tune import ADVANCED, job_body
+from finery.studio.pages.fine_tune import ADVANCED, from_job, job_body, read_grader
 
 DRAFT = {
     "model": "m",
@@ -43,6 +45,26 @@ def test_preferences_are_a_method() -> None:
     body = job_body({**DRAFT, "task": "preferences"})
     assert body["method"] == {"type": "dpo", "dpo": {"hyperparameters": {}}}
     assert "task" not in body
+
+
+def test_reinforcement_brings_its_grader_there_and_back() -> None:
+    grader = {"type": "string_check", "name": "same", "input": "a", "reference": "b", "operation": "eq"}
+    draft = {**DRAFT, "task": "reinforcement", "grader": json.dumps(grader)}
+    body = job_body(draft)
+    assert body["method"] == {"type": "reinforcement", "reinforcement": {"hyperparameters": {}, "grader": grader}}
+    assert "task" not in body
+    assert read_grader({"grader": "{no"}) is read_grader({}) is None
+    job = {
+        "model": "m",
+        "training_file": "file-1",
+        "user_provided_suffix": "support",
+        "task": "chat",
+        "validation_file": None,
+        "validation_split": 0.1,
+        "method": body["method"],
+        "hyperparameters": {"n_epochs": "auto", "learning_rate_multiplier": "auto"},
+    }
+    assert job_body(from_job(job)) == body
 
 
 def test_advanced_settings_are_settings() -> None:

@@ -19,8 +19,10 @@ class EstimateJob(BaseModel):
     model_config = ConfigDict(extra="forbid")
     model: str
     training_file: str
-    method: Literal["supervised", "dpo"] = "supervised"
+    method: Literal["supervised", "dpo", "reinforcement"] = "supervised"
     options: dict[str, Any] = Field(default_factory=dict)
+    grader: Any = None
+    """Of the method reinforcement."""
 
 
 @router.post("")
@@ -33,5 +35,6 @@ def estimate(plane: Plane, caller: ReadsData, body: EstimateJob) -> dict[str, An
         training_file=body.training_file,
         method=body.method,
         options=body.options,
+        grader=body.grader,
     )
     return {"object": "estimate", **dataclasses.asdict(found)}

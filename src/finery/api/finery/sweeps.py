@@ -28,7 +28,7 @@ class CreateSweep(BaseModel):
     model: str
     training_file: str
     validation_file: str | None = None
-    method: Literal["supervised", "dpo"] = "supervised"
+    method: Literal["supervised", "dpo", "reinforcement"] = "supervised"
     hyperparameters: dict[str, Any] = {}
     """Knobs that all jobs share, OpenAI's and Finery's."""
     sets: list[dict[str, Any]] = []

@@ -1,6 +1,7 @@
 """The fine-tune wizard, in the guide's steps and words: name, task type and training data, validation data, batch size
 multiplier, learning rate and epochs, submit. What was chosen is kept until the job is submitted."""
 
+import json
 from functools import partial
 from typing import Any
 
@@ -19,6 +20,14 @@ DRAFT = "fine-tune"
 STEPS = ("Name", "Training data", "Validation data", "Parameters", "Review")
 
 PREFERENCES = "preferences"
+REINFORCEMENT = "reinforcement"
+_METHODS = {PREFERENCES: "dpo", REINFORCEMENT: "reinforcement"}
+"""Task types that are methods of their own; all others are supervised."""
+METHOD_NAMES = {PREFERENCES: "Preferences (DPO)", REINFORCEMENT: "Reinforcement (a grader)"}
+_GRADER_EXAMPLE = (
+    '{"type": "string_check", "name": "same", "operation": "ilike", '
+    '"input": "{{sample.output_text}}", "reference": "{{item.answer}}"}'
+)
 ADVANCED = (
     "training_method",
     "optimizer",
@@ -47,7 +56,7 @@ async def show(visit: Visit, model: str = "", training_file: str = "", like: str
     draft = visit.draft(DRAFT)
     if like:
         draft.clear()
-        draft.update(_from_job(await visit.api.get(f"/v1/fine_tuning/jobs/{part(like)}")))
+        draft.update(from_job(await visit.api.get(f"/v1/fine_tuning/jobs/{part(like)}")))
     if model and draft.get("model") != model:
         draft.update(model=model, step=0)
     if training_file:
@@ -161,12 +170,30 @@ class _Wizard:
     async def _training(self) -> None:
         visit, draft = self._visit, self._draft
         tasks = {AUTO: visit.t("As the data says")} | {name: visit.t(text) for name, text in TASK_NAMES.items()}
-        tasks[PREFERENCES] = visit.t("Preferences (DPO)")
+        tasks |= {name: visit.t(text) for name, text in METHOD_NAMES.items()}
         with box("div", "fields"):
-            forms.choice_field(draft, "task", visit.t("Task type"), tasks, default="chat")
+            task = forms.choice_field(draft, "task", visit.t("Task type"), tasks, default="chat")
+        place = box("div", "fields")
+
+        def follow() -> None:
+            place.clear()
+            if task.value == REINFORCEMENT:
+                with place:
+                    forms.area_field(
+                        draft,
+                        "grader",
+                        visit.t("Grader, as JSON"),
+                        hint=visit.t("It says how good an answer is: string_check, text_similarity, python or multi."),
+                        placeholder=_GRADER_EXAMPLE,
+                    )
+
+        task.on_value_change(follow)
+        follow()
         await self._file("training_file", visit.t("Training data"))
 
     def _training_fault(self) -> str:
+        if self._draft.get("task") == REINFORCEMENT and not isinstance(read_grader(self._draft), dict):
+            return self._visit.t("The grader is a JSON object with type and name.")
         return "" if self._draft.get("training_file") else self._visit.t("Choose training data or upload a file.")
 
     async def _validation(self) -> None:
@@ -270,9 +297,7 @@ class _Wizard:
             (visit.t("Base model"), draft["model"]),
             (
                 visit.t("Task type"),
-                visit.t("Preferences (DPO)")
-                if task == PREFERENCES
-                else visit.t(TASK_NAMES.get(task, "As the data says")),
+                visit.t((TASK_NAMES | METHOD_NAMES).get(task, "As the data says")),
             ),
             (visit.t("Training data"), lambda: parts.link(draft["training_file"], f"/data/{draft['training_file']}")),
             (visit.t("Validation data"), _validation_words(visit, draft)),
@@ -294,7 +319,7 @@ class _Wizard:
 def job_body(draft: dict[str, Any]) -> Json:
     """What was chosen, as the API takes it; what was left open isn't in it."""
     task = draft.get("task", AUTO)
-    method = "dpo" if task == PREFERENCES else "supervised"
+    method = _METHODS.get(task, "supervised")
     body: Json = {
         "model": draft["model"],
         "training_file": draft["training_file"],
@@ -308,18 +333,29 @@ def job_body(draft: dict[str, Any]) -> Json:
     given = {name: _number(KNOBS[name], draft[name]) for name in KNOBS if _is_given(draft, name)}
     hyper = {name: given.pop(name) for name in ("n_epochs", "batch_size", "learning_rate_multiplier") if name in given}
     body["method"] = {"type": method, method: {"hyperparameters": hyper}}
-    if task not in (AUTO, PREFERENCES):
+    if task == REINFORCEMENT:
+        body["method"][method]["grader"] = read_grader(draft)
+    if task != AUTO and task not in _METHODS:
         body["task"] = task
     return body | {name: value for name, value in given.items() if name != "task"}
+
+
+def read_grader(draft: dict[str, Any]) -> Any:
+    """The grader that was typed; None where it is no JSON."""
+    try:
+        return json.loads(draft.get("grader") or "")
+    except ValueError:
+        return None
 
 
 async def _draw_estimate(visit: Visit, body: Json) -> None:
     """What the job would take; a refusal is shown, and is what submitting would be answered with."""
     method = body["method"]["type"]
-    settings = {name: value for name, value in body.items() if name in KNOBS} | body["method"][method][
-        "hyperparameters"
-    ]
+    chosen = body["method"][method]
+    settings = {name: value for name, value in body.items() if name in KNOBS} | chosen["hyperparameters"]
     asked = {"model": body["model"], "training_file": body["training_file"], "method": method, "options": settings}
+    if "grader" in chosen:
+        asked["grader"] = chosen["grader"]
     Text("h3", visit.t("Estimate"))
     try:
         found = await visit.api.post("/finery/v1/estimates", asked)
@@ -329,6 +365,7 @@ async def _draw_estimate(visit: Visit, body: Json) -> None:
     rows = visit.t("{n} to train, {m} to validate", n=f"{found['training_rows']:,}", m=f"{found['validation_rows']:,}")
     unknown = visit.t("not known yet: the job measures it in its first step")
     seconds, peak = found["seconds"], found["peak_bytes"]
+    answers = [(visit.t("Answers to grade"), f"{found['answers']:,}")] if found["answers"] else []
     parts.facts(
         [
             (visit.t("Rows"), rows),
@@ -336,6 +373,7 @@ async def _draw_estimate(visit: Visit, body: Json) -> None:
             (visit.t("Epochs"), str(found["n_epochs"])),
             (visit.t("Batch size"), str(found["batch_size"])),
             (visit.t("Steps"), f"{found['steps']:,}"),
+            *answers,
             (visit.t("Time"), visit.t("about {time}", time=parts.duration(visit, seconds)) if seconds else unknown),
             (visit.t("Memory"), visit.t("about {size}", size=parts.size(peak)) if peak else unknown),
         ]
@@ -352,11 +390,14 @@ def _number(knob: Knob, value: Any) -> Any:
     return value
 
 
-def _from_job(job: Json) -> dict[str, Any]:
+def from_job(job: Json) -> dict[str, Any]:
     """A draft like an earlier job."""
     draft: dict[str, Any] = {"step": 0, "model": job["model"], "training_file": job["training_file"]}
     draft["suffix"] = job["user_provided_suffix"] or ""
-    draft["task"] = PREFERENCES if job["method"]["type"] == "dpo" else job["task"]
+    method = job["method"]["type"]
+    draft["task"] = next((task for task, name in _METHODS.items() if name == method), job["task"])
+    if method == REINFORCEMENT:
+        draft["grader"] = json.dumps(job["method"][method]["grader"], indent=2)
     draft |= {name: job["hyperparameters"][name] for name in ("n_epochs", "learning_rate_multiplier")}
     draft |= {name: job[name] for name in (*ADVANCED, "batch_size_multiplier") if job.get(name) is not None}
     if job["validation_file"]:
