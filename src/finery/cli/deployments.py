@@ -182,10 +182,16 @@ def promote(
         if promotion["status"] == "evaluating":
             with progress.waiting(f"Comparing {model} with {promotion['previous_model']}"):
                 promotion = finery.promotions.wait(name, promotion["id"])
+        update = None
+        if promotion["status"] == "promoted":
+            with progress.waiting(f"Proving {model}"):
+                update = finery.deployments.wait(name)["update"]
     if as_json:
         say_json(promotion)
     if promotion["status"] != "promoted":
         raise Conflict(f"{model} was not promoted to {name}. {promotion['reason']}")
+    if update and update["status"] == "Failed":
+        raise Unavailable(f"{model} could not be put to work as {name}: {update['status_details']}")
     if not as_json:
         say(f"{name} answers with {model}. {promotion['reason']}")
 

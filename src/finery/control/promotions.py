@@ -158,10 +158,16 @@ def _watch(plane: ControlPlane, promotion: Record) -> None:
     if deployment.update is not None and deployment.update["status"] == DeploymentStatus.FAILED:
         kept.move(plane, promotion, FAILED, reason=deployment.update["status_details"], watch_until=None)
         return
-    if deployment.wanted.model != body["model"] or now() > body["watch_until"]:
+    rule, replaced = body["rule"], deployment.wanted.model != body["model"]
+    if deployment.updating and rule is not None and not replaced:
+        # The earlier model answers until the new one is proven: its faults aren't held against the new one.
+        if now() > body["promoted_at"]:
+            later = {"promoted_at": now(), "watch_until": now() + rule["watch_seconds"]}
+            kept.move(plane, promotion, PROMOTED, **later, before=_counts(plane, owner, promotion.owner, 1))
+        return
+    if replaced or now() > body["watch_until"]:
         kept.move(plane, promotion, PROMOTED, watch_until=None)
         return
-    rule = body["rule"]
     if rule is None:
         return
     counts = _counts(plane, owner, promotion.owner, now() - body["promoted_at"] + 1)

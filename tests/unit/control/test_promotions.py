@@ -73,7 +73,7 @@ def promoted(plane: ControlPlane, **rule: Any) -> tuple[Caller, Record]:
     made = deployments.create(plane, caller, name="front", model="tiny-new")
     with plane.database.write() as connection:
         rows.change(connection, made, status=DeploymentStatus.SUCCEEDED)
-    limits = {"max_error_rate": None, "max_filter_rate": None, "min_requests": 10, **rule}
+    limits = {"max_error_rate": None, "max_filter_rate": None, "min_requests": 10, "watch_seconds": 3600, **rule}
     promotion = Record(
         id="promotion_1",
         project_id=project.id,
@@ -85,7 +85,7 @@ def promoted(plane: ControlPlane, **rule: Any) -> tuple[Caller, Record]:
             "previous_model": "tiny-phi3",
             "evaluation_id": None,
             "rule": RULE | limits,
-            "promoted_at": now(),
+            "promoted_at": now() - 2,
             "watch_until": now() + 3600,
             "before": {"requests": 0, "error": 0, "filter": 0},
         },
@@ -130,3 +130,28 @@ def test_too_many_errors_bring_the_earlier_model_back(
     assert (found.status, wanted) == (("rolled_back", "tiny-phi3") if back else ("promoted", "tiny-new"))
     if back:
         assert "Rolled back to tiny-phi3" in found.body["reason"]
+
+
+def test_faults_of_the_model_that_leaves_are_not_held_against_the_one_that_comes(plane: ControlPlane) -> None:
+    caller, promotion = promoted(plane, max_error_rate=0.1)
+    deployment = deployments.get(plane, caller, "front")
+    proving = {"changes": {"model": "tiny-new"}, "status": DeploymentStatus.CREATING, "status_details": None}
+    with plane.database.write() as connection:
+        rows.change(connection, deployment, model="tiny-phi3", base_model="tiny-phi3", update=proving)
+    answer(plane, caller, "internal_error", 50)
+    promotions.decide_pending(plane)
+    assert promotions.get(plane, caller, "front", promotion.id).status == "promoted"
+    with plane.database.write() as connection:
+        rows.change(
+            connection,
+            deployments.get(plane, caller, "front"),
+            model="tiny-new",
+            base_model="tiny-new",
+            update=None,
+        )
+    answer(plane, caller, "stop", 10)
+    promotions.decide_pending(plane)
+    assert promotions.get(plane, caller, "front", promotion.id).status == "promoted"
+    answer(plane, caller, "internal_error", 2)
+    promotions.decide_pending(plane)
+    assert promotions.get(plane, caller, "front", promotion.id).status == "rolled_back"
