@@ -110,7 +110,7 @@ oidc: setup .cache/clients/oidc-provider/ready ## Tokens of a real identity prov
 
 # Programs that tests drive against a server: each in a Python of its own, for their needs conflict with ours.
 # litellm 1.107.0 is reported to be a release that was tampered with.
-clients: $(foreach name,llm litellm promptflow check-jsonschema kubernetes-validate,.cache/clients/$(name)/ready) ## Other people's programs, for tests
+clients: $(foreach name,llm litellm promptflow check-jsonschema kubernetes-validate lm-eval mlflow,.cache/clients/$(name)/ready) ## Other people's programs, for tests
 
 PIN_litellm := litellm!=1.107.0
 # Its version is that of Kubernetes.
@@ -119,6 +119,13 @@ PIN_kubernetes-validate := kubernetes-validate==1.37.0
 .cache/clients/%/ready:
 	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
 	$(@D)/bin/pip install --quiet "$(or $(PIN_$*),$*)"
+	touch $@
+
+# Torch first, as for ours; the tokenizer that the harness counts with is transformers', which it does not ask for.
+.cache/clients/lm-eval/ready:
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet "torch==2.13.0"
+	$(@D)/bin/pip install --quiet "lm-eval[api]" transformers
 	touch $@
 
 stores: .cache/stores/moto/ready .cache/stores/azurite/ready ## An S3 and an Azure Blob service, for tests

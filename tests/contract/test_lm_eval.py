@@ -5,80 +5,73 @@ import math
 import os
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from clients import ROOT, python_with, run
+from finery.modeling.template import ChatTemplate
 from servers import Server
 
-lm_eval = pytest.importorskip("lm_eval", reason="lm-eval isn't installed (pip install 'lm-eval[api]')")
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
-pytestmark = pytest.mark.slow
-
-ROOT = Path(__file__).parents[2]
 MODELS = Path(os.environ.get("FINERY_MODELS", ROOT / ".cache" / "models"))
 STARTER = "smollm2-135m-instruct"
 
-TASK = """
-task: held_out
-dataset_path: json
-dataset_kwargs: {data_files: {test: ROWS}}
-test_split: test
-output_type: loglikelihood
-doc_to_text: "{{context}}"
-doc_to_target: "{{continuation}}"
-target_delimiter: ""
-metric_list: [{metric: perplexity}]
-"""
+TASK = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8").partition("```yaml\n")[2].partition("```")[0]
+"""The task of the documentation."""
 
 CAPITALS = {"France": "Paris", "Italy": "Rome", "Japan": "Tokyo", "Egypt": "Cairo", "Spain": "Madrid"}
 
 
 @pytest.mark.skipif(not (MODELS / STARTER).is_dir(), reason=f"no starter model in {MODELS} (FINERY_MODELS)")
-def test_perplexity_is_lm_evals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lm_eval.tasks import TaskManager
-
-    from finery.modeling.template import ChatTemplate
-
+def test_perplexity_is_lm_evals(tmp_path: Path) -> None:
+    python = python_with("lm-eval")
     template = ChatTemplate.load(MODELS / STARTER)
     rows = [
         [{"role": "user", "content": f"What is the capital of {land}?"}, {"role": "assistant", "content": f"{town}."}]
         for land, town in CAPITALS.items()
     ]
+    end = template.decode([template.end_of_turn_id or template.eos_token_id])
+    lines = [
+        {"context": template.render(row[:1], add_generation_prompt=True), "continuation": row[1]["content"] + end}
+        for row in rows
+    ]
     server = Server(tmp_path / "home", MODELS).start()
     try:
         ours, tokens = _ours(server, rows)
-        end = template.decode([template.end_of_turn_id or template.eos_token_id])
-        harness = [
-            {
-                "context": template.render(row[:1], add_generation_prompt=True),
-                "continuation": row[1]["content"] + end,
-            }
-            for row in rows
-        ]
-        path = tmp_path / "rows.jsonl"
-        path.write_text("".join(json.dumps(row) + "\n" for row in harness))
-        (tmp_path / "held_out.yaml").write_text(TASK.replace("ROWS", str(path)))
-        monkeypatch.setenv("OPENAI_API_KEY", server.key)
-        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-        found: Any = lm_eval.simple_evaluate(
-            model="local-completions",
-            model_args={
-                "model": STARTER,
-                "base_url": f"{server.url}/v1/completions",
-                "tokenizer": str(MODELS / STARTER),
-                "add_bos_token": False,
-            },
-            tasks=["held_out"],
-            task_manager=TaskManager(include_path=str(tmp_path), include_defaults=False),
-            log_samples=True,
-            bootstrap_iters=0,
-        )
-        theirs = sum(sample["filtered_resps"][0][0] for sample in found["samples"]["held_out"])
-        print(json.dumps({"ours": ours, "lm_eval": math.exp(-theirs / tokens), "tokens": tokens}))
-        assert math.exp(-theirs / tokens) == pytest.approx(ours, rel=1e-3)
+        found = _theirs(python, server, lines, tmp_path)
     finally:
         server.stop()
+    assert len(found) == len(rows)
+    theirs = math.exp(-sum(found) / tokens)
+    print(json.dumps({"finery": ours, "lm_eval": theirs, "tokens": tokens}))
+    assert theirs == pytest.approx(ours, rel=1e-3)
+
+
+def _theirs(python: str, server: Server, lines: list[dict[str, str]], folder: Path) -> list[float]:
+    """The log-likelihood of each continuation, by the command of docs/evaluation.md."""
+    (folder / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (folder / "support.yaml").write_text(TASK)
+    settings = {
+        "model": STARTER,
+        "base_url": f"{server.url}/v1/completions",
+        "tokenizer": str(MODELS / STARTER),
+    }
+    run(
+        str(Path(python).with_name("lm_eval")),
+        "",
+        *("--tasks", "support", "--include_path", ".", "--model", "local-completions"),
+        *("--model_args", ",".join(f"{name}={value}" for name, value in settings.items())),
+        *("--output_path", "out", "--log_samples"),
+        home=folder,
+        OPENAI_API_KEY=server.key,
+        HF_HUB_OFFLINE="1",
+        HF_HOME=str(folder / "hf"),
+    )
+    [samples] = (folder / "out").rglob("samples_support_*.jsonl")
+    return [
+        float(json.loads(line)["filtered_resps"][0][0]) for line in samples.read_text(encoding="utf-8").splitlines()
+    ]
 
 
 def _ours(server: Server, rows: list[list[dict[str, str]]]) -> tuple[float, int]:
@@ -90,7 +83,7 @@ def _ours(server: Server, rows: list[list[dict[str, str]]]) -> tuple[float, int]
     with server.http() as http:
         body = {"models": [STARTER], "data": file.id, "probe": False}
         path = f"/finery/v1/evaluations/{http.post('/finery/v1/evaluations', json=body).json()['id']}"
-        end = time.monotonic() + 300
+        end = time.monotonic() + 600
         while http.get(path).json()["status"] not in ("completed", "failed") and time.monotonic() < end:
             time.sleep(0.2)
         found = http.get(path).json()

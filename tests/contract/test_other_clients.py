@@ -5,16 +5,14 @@ skipped and says so.
 """
 
 import json
-import os
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
+from clients import ROOT, python_with, run
 from servers import Server
 
-ROOT = Path(__file__).parents[2]
 MODEL = "tiny-phi3"
 
 pytestmark = pytest.mark.slow
@@ -31,30 +29,6 @@ if __name__ == "__main__":  # rows are run in processes of their own
     told = {"one": one, "status": run.status, "rows": len(details)}
     print(json.dumps(told | {"teams": list(details["outputs.team"]), "replies": list(details["outputs.reply"])}))
 """
-
-
-def python_with(package: str) -> str:
-    """The interpreter that has a package; skips where there is none."""
-    python = ROOT / ".cache" / "clients" / package / "bin" / "python"
-    if not python.exists():
-        pytest.skip(f"{package} isn't installed: make clients")
-    return str(python)
-
-
-def run(python: str, program: str, *arguments: str, home: Path, **variables: str) -> str:
-    """What a program in another Python prints; its home is empty, so that nobody's settings help it."""
-    environment = {"PATH": os.environ["PATH"], "HOME": str(home), "LANG": "C.UTF-8", **variables}
-    done = subprocess.run(
-        [python, *(["-c", program] if program else []), *arguments],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-        cwd=home,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
 
 
 def test_litellm(server: Server, tmp_path: Path) -> None:

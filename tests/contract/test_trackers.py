@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import time
@@ -14,9 +13,9 @@ import httpx
 import openai
 import pytest
 
+from clients import python_with
 from servers import Server, wait_for
 
-MLFLOW = os.environ.get("FINERY_TEST_MLFLOW") or shutil.which("mlflow")
 WANTED: list[Any] = [{"type": "wandb", "wandb": {"project": "colours", "name": "first", "tags": ["small"]}}]
 
 
@@ -46,12 +45,11 @@ def test_an_integration_that_is_none_is_refused(server: Server, odd: dict[str, A
 @pytest.fixture
 def mlflow(tmp_path: Path) -> Iterator[str]:
     """A real MLflow server."""
-    if not MLFLOW:
-        pytest.skip("no mlflow: pip install mlflow, or name its program in FINERY_TEST_MLFLOW")
+    program = os.environ.get("FINERY_TEST_MLFLOW") or str(Path(python_with("mlflow")).with_name("mlflow"))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [MLFLOW, "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command = [program, "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{tmp_path / 'mlflow.db'}", "--artifacts-destination", str(tmp_path)]
     with (tmp_path / "mlflow.log").open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
@@ -74,6 +72,7 @@ def _answers(url: str) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_mlflow_has_every_step_and_the_end(mlflow: str, tmp_path: Path, tiny_folder: Path) -> None:
     server = Server(tmp_path / "home", tiny_folder, FINERY_MLFLOW_URL=mlflow).start()
     try:
