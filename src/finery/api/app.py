@@ -34,6 +34,7 @@ from finery.api.finery import (
     policies,
     projects,
     promotions,
+    protected_works,
     providers,
     quotas,
     roles,
@@ -113,6 +114,7 @@ OWN_NOUNS = (
     quotas,
     doctor,
     policies,
+    protected_works,
     safety_evaluations,
 )
 """What OpenAI has no word for."""

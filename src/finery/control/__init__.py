@@ -41,6 +41,9 @@ traffic      answers as they end: what is counted of each
 metrics      what was counted, kept and told
 policies     content filter policies, and which one a name answers under
 blocklists   lists of terms that policies look for
+works        protected works: texts that completions are not to repeat
+memorised    training rows that a model knows by heart
+overlaps     hashed runs of texts, kept and made ready
 moderation   OpenAI's categories of harm
 screening    the gate before a model: prompts
 gated        the gate behind a model: completions, piece by piece

@@ -23,8 +23,6 @@ from finery.serving.protocol import Delta, Finish, GenerateRequest
 FIRST_CHARACTERS = 48
 """How much is gathered before the first check; each later one waits for half more, up to MOST_CHARACTERS."""
 MOST_CHARACTERS = 240
-CONTEXT_CHARACTERS = 260
-"""How much of what was let go is read again with what comes, so that harm doesn't hide across a border."""
 ASYNCHRONOUS_CHARACTERS = 1000
 ASYNCHRONOUS_STEP = 400
 
@@ -100,9 +98,8 @@ class _Passing(Generic[P]):
         self.tokens += len(piece.tokens)
 
     async def check(self, begin: int) -> bool:
-        """Read the text from a little before `begin`; False where the answer may not go on."""
-        recent = self.text[max(0, begin - CONTEXT_CHARACTERS) :]
-        self.judgement = merge(self.judgement, await self.gate.judge_completion(recent))
+        """Read the text from `begin` on; False where the answer may not go on."""
+        self.judgement = merge(self.judgement, await self.gate.judge_completion(self.text, begin))
         return not self.judgement.blocked
 
     def release(self, hold: int) -> list[P]:
@@ -125,7 +122,7 @@ class _Passing(Generic[P]):
 async def _held_back(
     answer: _Passing[P], pieces: AsyncGenerator[P | Finish, None]
 ) -> AsyncGenerator[P | Annotation | Finish, None]:
-    hold = max((matcher.longest for matcher in answer.gate.lists.values()), default=0)
+    hold = max((matcher.longest for matcher in answer.gate.look.lists.values()), default=0)
     step, checked = FIRST_CHARACTERS, 0
     async with aclosing(pieces):
         async for piece in pieces:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from finery.control import audit, naming
+from finery.control import audit, memorised, naming
 from finery.control.plane import ControlPlane
 from finery.core.access import Caller
 from finery.core.deployments import Deployment
@@ -83,13 +83,16 @@ def delete(plane: ControlPlane, caller: Caller, name: str) -> None:
             f"{name} is a base model of this machine, not a tuned one. Its operator removes it from the home's models/."
         )
     with plane.database.write() as connection:
-        if models.get(connection, caller.project.id, name) is None:
+        model = models.get(connection, caller.project.id, name)
+        if model is None:
             raise NotFound(f"The model '{name}' does not exist.", code="model_not_found", param="model")
         _require_undeployed(name, caller.project.id, deployments.list_of_model(connection, name))
         removed = models.remove(connection, caller.project.id, name)
         audit.record(connection, caller, "models.delete", name)
-    for model in removed:
-        naming.drop_all(plane, model.blobs)
+    for gone in removed:
+        naming.drop_all(plane, gone.blobs)
+    if model.step is None:
+        memorised.forget(plane, model)
 
 
 def _require_undeployed(name: str, project_id: str, used_by: list[Deployment]) -> None:

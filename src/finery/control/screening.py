@@ -8,17 +8,19 @@ import asyncio
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from finery.control import blocklists, chat, policies
+from finery.control import blocklists, chat, memorised, policies, works
+from finery.control.models import ResolvedModel
 from finery.control.plane import ControlPlane
 from finery.core.access import Caller
-from finery.core.errors import ContentFiltered, NotFound, TooLarge, Unavailable
+from finery.core.errors import ContentFiltered, CorruptArtifact, NotFound, TooLarge, Unavailable
 from finery.core.policies import FILTER_ERROR, Judgement, OnFilterError, Policy, Source, Verdict, judge
 from finery.safety.blocklists import Matcher
 from finery.safety.classifier import MAX_CHARACTERS
 from finery.safety.filter import FilterError
+from finery.safety.overlaps import LONGEST_RUN_CHARACTERS, Runs
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +29,9 @@ BLOCKED_MESSAGE = (
     "your prompt and retry. What is filtered, and how a policy changes that, is told in docs/safety.md."
 )
 """Begins with Azure's words: clients look for `content management policy`."""
+
+CONTEXT_CHARACTERS = 260
+"""How much of what was read before is read again with what comes, so that harm doesn't hide across a border."""
 
 _DOCUMENTS = re.compile(r'"""\s*<documents>(.*?)</documents>\s*"""', re.DOTALL)
 
@@ -49,18 +54,29 @@ class Gate:
     policy: Policy
     prompt_results: Mapping[str, Any]
     """Azure's `content_filter_results` of the prompt; empty where nothing was looked for."""
-    lists: Mapping[str, Matcher]
+    look: "Look"
     """What is looked for in the completion."""
 
-    async def judge_completion(self, text: str) -> Judgement:
-        """What the policy makes of a completion's text.
+    async def judge_completion(self, text: str, begin: int = 0) -> Judgement:
+        """What the policy makes of a completion's text from a place on; what stands before was judged already.
 
         Raises:
             Unavailable: the filter failed, and nothing passes where it does.
         """
-        return await _judged(
-            self.plane, self.policy, Source.COMPLETION, [Said(text=text, role="assistant")], self.lists
-        )
+        part = Said(text=text[max(0, begin - CONTEXT_CHARACTERS) :], role="assistant")
+        written = text[max(0, begin - LONGEST_RUN_CHARACTERS) :]
+        return await _judged(self.plane, self.policy, Source.COMPLETION, [part], self.look, [written])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Look:
+    """What a policy looks for in one direction besides what the classifier finds, made ready."""
+
+    lists: Mapping[str, Matcher] = field(default_factory=dict)
+    runs: Mapping[str, Runs] = field(default_factory=dict)
+    """By the detection that they are."""
+    failure: Unavailable | None = None
+    """Why it can't be looked for."""
 
 
 async def open_gate(plane: ControlPlane, caller: Caller, name: str, prompt: Sequence[Said]) -> Gate:
@@ -72,22 +88,17 @@ async def open_gate(plane: ControlPlane, caller: Caller, name: str, prompt: Sequ
         TooLarge: longer than the filter reads.
         Unavailable: the filter failed, and nothing passes where it does.
     """
-    await asyncio.to_thread(chat.find, plane, caller, name)
+    model = await asyncio.to_thread(chat.find, plane, caller, name)
     policy = await asyncio.to_thread(policies.of_name, plane, caller, name)
-    try:
-        before = await asyncio.to_thread(blocklists.matchers, plane, caller, policy, Source.PROMPT)
-        after = await asyncio.to_thread(blocklists.matchers, plane, caller, policy, Source.COMPLETION)
-    except NotFound as error:
-        raise Unavailable(
-            f"The policy '{policy.name}' can't be kept: {error.message}", code="content_filter_error"
-        ) from None
-    judgement = await _judged(plane, policy, Source.PROMPT, prompt, before)
+    before = await asyncio.to_thread(_look, plane, caller, policy, Source.PROMPT, model)
+    after = await asyncio.to_thread(_look, plane, caller, policy, Source.COMPLETION, model)
+    judgement = await _judged(plane, policy, Source.PROMPT, prompt, before, [part.text for part in prompt])
     if judgement.blocked:
         with plane.traffic.watch(caller.project.id, name) as watch:
             for reason in judgement.reasons:
                 watch.filtered("prompt", reason)
             raise ContentFiltered(BLOCKED_MESSAGE, param="prompt", results=judgement.results)
-    return Gate(plane=plane, caller=caller, policy=policy, prompt_results=judgement.results, lists=after)
+    return Gate(plane=plane, caller=caller, policy=policy, prompt_results=judgement.results, look=after)
 
 
 def said(messages: Sequence[Mapping[str, Any]]) -> list[Said]:
@@ -129,14 +140,36 @@ async def examine(plane: ControlPlane, given: Sequence[str]) -> list[Verdict]:
         ) from error
 
 
+def _look(plane: ControlPlane, caller: Caller, policy: Policy, source: Source, model: ResolvedModel) -> Look:
+    try:
+        lists = blocklists.matchers(plane, caller, policy, source)
+    except NotFound as error:
+        raise Unavailable(
+            f"The policy '{policy.name}' can't be kept: {error.message}", code="content_filter_error"
+        ) from None
+    runs = {}
+    try:
+        if policy.filter("protected_material_text", source):
+            runs["protected_material_text"] = works.runs(plane, caller)
+        if policy.filter("memorised_training_rows", source) and model.tuned:
+            runs["memorised_training_rows"] = memorised.runs(plane, model.tuned)
+    except (CorruptArtifact, Unavailable) as error:
+        log.error("what the policy %s looks for: %s", policy.name, error.message)
+        return Look(failure=Unavailable(error.message, code="content_filter_error"))
+    return Look(lists=lists, runs=runs)
+
+
 async def _judged(
-    plane: ControlPlane, policy: Policy, source: Source, parts: Sequence[Said], lists: Mapping[str, Matcher]
+    plane: ControlPlane, policy: Policy, source: Source, parts: Sequence[Said], look: Look, written: Sequence[str]
 ) -> Judgement:
+    """`written`: the texts in which words of others are looked for."""
     if not policy.looks_at(source):
         return Judgement()
     if not parts:
         return judge(policy, source, Verdict())
     try:
+        if look.failure:
+            raise look.failure
         verdicts = await examine(plane, [part.text for part in parts])
     except (TooLarge, Unavailable):
         if policy.on_filter_error == OnFilterError.BLOCK:
@@ -145,8 +178,12 @@ async def _judged(
     joined = Verdict()
     for part, verdict in zip(parts, verdicts, strict=True):
         joined = joined.join(_of_role(part, verdict))
-    matches = await asyncio.to_thread(_matches, parts, lists) if lists else ()
-    return judge(policy, source, joined.join(Verdict(blocklist_matches=matches)))
+    return judge(policy, source, joined.join(await asyncio.to_thread(_looked, look, parts, written)))
+
+
+def _looked(look: Look, parts: Sequence[Said], written: Sequence[str]) -> Verdict:
+    detected = {name for name, runs in look.runs.items() if any(runs.occur_in(text) for text in written)}
+    return Verdict(detected=frozenset(detected), blocklist_matches=_matches(parts, look.lists))
 
 
 def _of_role(part: Said, verdict: Verdict) -> Verdict:

@@ -15,8 +15,13 @@ from finery.core.errors import InvalidRequest
 
 CATEGORIES = ("hate", "sexual", "violence", "self_harm")
 """Harms with a severity."""
-DETECTIONS = ("jailbreak", "indirect_attack", "profanity", "personal_information", "protected_material_text")
+DETECTIONS = (
+    "jailbreak", "indirect_attack", "profanity", "personal_information", "protected_material_text",
+    "memorised_training_rows",
+)  # fmt: skip
 """What is there or isn't."""
+OF_COMPLETIONS = ("memorised_training_rows",)
+"""What can only be in what a model says."""
 LEVELS = ("safe", "low", "medium", "high")
 
 MAX_FILTERS = 40
@@ -199,6 +204,10 @@ def check(policy: Policy) -> Policy:
                 f"The policy has two filters {wanted.name} for {wanted.source}s; keep one.", param="content_filters"
             )
         seen.add((wanted.name, wanted.source))
+        if wanted.name in OF_COMPLETIONS and wanted.source == Source.PROMPT:
+            raise InvalidRequest(
+                f"The filter {wanted.name} is for completions: give it the source Completion.", param="content_filters"
+            )
         if wanted.severity_threshold is not None and wanted.severity_threshold not in _THRESHOLDS:
             raise InvalidRequest(
                 f"The severity threshold of {wanted.name} is {wanted.severity_threshold!r}; it is Low, Medium or High.",

@@ -1,5 +1,5 @@
 """Objects that are kept as they were told to the client: uploads, permissions, batches, stored answers, webhooks,
-policies, blocklists, safety evaluations.
+policies, blocklists, protected works, safety evaluations.
 
 What nobody computes with has no columns of its own; `body` is for whoever wrote it. Knows no storage.
 """
@@ -43,6 +43,8 @@ class Kind(StrEnum):
     POLICY = "policy"
     BLOCKLIST = "blocklist"
     SAFETY_EVALUATION = "safety_evaluation"
+    PROTECTED_WORK = "protected_work"
+    TRAINED_RUNS = "trained_runs"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

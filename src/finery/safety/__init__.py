@@ -7,6 +7,7 @@ encoder      texts as vectors: MiniLM on onnxruntime, where finery[safety] is in
 heads        the trained heads: features → log-odds
 classifier   log-odds → severities and detections
 lexicon      swear words
+overlaps     what texts say word for word, as hashed runs of words
 blocklists   exact terms and RE2 expressions
 process      the classifier as a process of its own
 filter       the door to that process

@@ -153,10 +153,9 @@ def find_permission(connection: Connection, checkpoint: str, project_id: str) ->
 
 
 def blob_in_use(connection: Connection, sha256: str) -> bool:
-    """Whether a part of an upload, or a checkpoint to go on from, still names the blob."""
-    query = select(records.c.id).where(
-        records.c.kind.in_([Kind.UPLOAD_PART, Kind.RESUME_FILE]), records.c.body["sha256"].as_string() == sha256
-    )
+    """Whether a part of an upload, a checkpoint to go on from, or the runs of works and training rows name the blob."""
+    kinds = (Kind.UPLOAD_PART, Kind.RESUME_FILE, Kind.PROTECTED_WORK, Kind.TRAINED_RUNS)
+    query = select(records.c.id).where(records.c.kind.in_(kinds), records.c.body["sha256"].as_string() == sha256)
     return connection.execute(query).first() is not None
 
 

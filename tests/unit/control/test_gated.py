@@ -12,11 +12,22 @@ import pytest
 from finery.control import gated
 from finery.control.chat import Part
 from finery.control.gated import ASYNCHRONOUS_CHARACTERS, Annotation
-from finery.control.screening import Gate
+from finery.control.screening import Gate, Look
 from finery.core.errors import Unavailable
-from finery.core.policies import BUILT_IN, DEFAULT, BlocklistUse, OnFilterError, Policy, Source, Verdict
+from finery.core.policies import (
+    BUILT_IN,
+    DEFAULT,
+    BlocklistUse,
+    ContentFilter,
+    Mode,
+    OnFilterError,
+    Policy,
+    Source,
+    Verdict,
+)
 from finery.safety.blocklists import Item, Matcher
 from finery.safety.filter import FilterError
+from finery.safety.overlaps import Runs, hashes
 from finery.serving.protocol import Finish
 
 BAD = "badword"
@@ -56,10 +67,10 @@ class OneWord:
         return [Verdict(severities={"violence": 6 if BAD in text else 0}) for text in texts]
 
 
-def gate(policy: Policy = DEFAULT, classifier: OneWord | None = None, **lists: Matcher) -> Gate:
+def gate(policy: Policy = DEFAULT, classifier: OneWord | None = None, look: Look | None = None) -> Gate:
     plane: Any = SimpleNamespace(filter=classifier or OneWord())
     caller: Any = None
-    return Gate(plane=plane, caller=caller, policy=policy, prompt_results={}, lists=lists)
+    return Gate(plane=plane, caller=caller, policy=policy, prompt_results={}, look=look or Look())
 
 
 def text(draw: random.Random, words: int, bad_at: int | None, bad: str = BAD) -> str:
@@ -138,9 +149,43 @@ def test_a_term_of_a_blocklist_never_goes_even_in_part() -> None:
         draw = random.Random(seed)
         words = draw.randrange(1, 300)
         whole = text(draw, words, draw.randrange(words + 1), "purple zebra parade")
-        items = run(gate(policy, list=matcher), draw, whole)
+        items = run(gate(policy, look=Look(lists={"list": matcher})), draw, whole)
         assert items[-1].reason == "content_filter"
         assert "purple" not in said(items)
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_of_a_protected_work_no_run_is_let_go(mode: Mode) -> None:
+    work = " ".join(random.Random(0).choices(["stately", "plump", "mirror", "razor", "yellow", "gown", "bowl"], k=40))
+    runs = Runs.of(15, [hashes(work, 15)])
+    wanted = ContentFilter(name="protected_material_text", source=Source.COMPLETION)
+    policy = dataclasses.replace(Policy(name="works", mode=mode, content_filters=(wanted,)))
+    look = Look(runs={"protected_material_text": runs})
+    for seed in range(25):
+        draw = random.Random(seed)
+        words = draw.randrange(1, 400)
+        whole = text(draw, words, draw.randrange(words + 1), work)
+        items = run(gate(policy, look=look), draw, whole)
+        assert items[-1].reason == "content_filter"
+        assert items[-2].results["protected_material_text"] == {"filtered": True, "detected": True}
+        if mode == Mode.DEFAULT:
+            assert not runs.occur_in(said(items))
+        else:
+            assert len(said(items)) - whole.index(work) <= ASYNCHRONOUS_CHARACTERS
+        harmless = text(draw, words, draw.randrange(words + 1), " ".join(work.split()[:14]))
+        assert said(run(gate(policy, look=look), draw, harmless)) == harmless
+
+
+def test_what_cant_be_looked_for_is_a_failure_of_the_filter() -> None:
+    look = Look(failure=Unavailable("The rows are gone.", code="content_filter_error"))
+    draw = random.Random(1)
+    whole = text(draw, 100, None)
+    with pytest.raises(Unavailable, match="rows are gone"):
+        run(gate(look=look), draw, whole)
+    lenient = dataclasses.replace(DEFAULT, on_filter_error=OnFilterError.ANNOTATE)
+    items = run(gate(lenient, look=look), draw, whole)
+    assert said(items) == whole
+    assert items[-2].results["error"]["code"] == "content_filter_error"
 
 
 def test_where_the_filter_fails_nothing_passes_unless_the_policy_lets_it() -> None:

@@ -1,4 +1,4 @@
-"""text:analyze and text:shieldPrompt of Azure AI Content Safety."""
+"""text:analyze, text:shieldPrompt and text:detectProtectedMaterial of Azure AI Content Safety."""
 
 from typing import Annotated, Any, Literal
 
@@ -8,13 +8,15 @@ from starlette.concurrency import run_in_threadpool
 
 from finery.api.access import AsksModels
 from finery.api.context import Plane
-from finery.control import blocklists, screening
+from finery.control import blocklists, screening, works
 from finery.core.errors import InvalidRequest
 
 router = APIRouter(prefix="/contentsafety", tags=["content safety"])
 
 MAX_CHARACTERS = 10_000
 MAX_DOCUMENTS = 5
+PROTECTED_MATERIAL_CHARACTERS = (110, 1000)
+"""Fewest and most that are looked through for protected works."""
 
 Category = Literal["Hate", "SelfHarm", "Sexual", "Violence"]
 CATEGORIES: dict[Category, str] = {"Hate": "hate", "SelfHarm": "self_harm", "Sexual": "sexual", "Violence": "violence"}
@@ -38,6 +40,13 @@ class ShieldPrompt(BaseModel):
     model_config = ConfigDict(extra="ignore")
     userPrompt: str | None = None
     documents: Annotated[list[str], Field(max_length=MAX_DOCUMENTS)] | None = None
+
+
+class DetectProtectedMaterial(BaseModel):
+    """The body of text:detectProtectedMaterial."""
+
+    model_config = ConfigDict(extra="ignore")
+    text: str
 
 
 @router.post("/text:analyze")
@@ -77,6 +86,19 @@ async def shield_prompt(plane: Plane, _caller: AsksModels, body: ShieldPrompt) -
             {"attackDetected": bool(other.detected & {"indirect_attack", "jailbreak"})} for other in others
         ],
     }
+
+
+@router.post("/text:detectProtectedMaterial")
+def detect_protected_material(plane: Plane, caller: AsksModels, body: DetectProtectedMaterial) -> dict[str, Any]:
+    """Whether a text repeats a protected work of the project."""
+    fewest, most = PROTECTED_MATERIAL_CHARACTERS
+    if not fewest <= len(body.text) <= most:
+        raise InvalidRequest(
+            f"text has {len(body.text):,} characters; from {fewest} to {most:,} are looked at in one call.",
+            code="InvalidRequestBody",
+            param="text",
+        )
+    return {"protectedMaterialAnalysis": {"detected": works.runs(plane, caller).occur_in(body.text)}}
 
 
 def _check_length(characters: int, param: str) -> None:
