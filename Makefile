@@ -21,6 +21,7 @@ test: lint $(MODELS)/$(STARTER) ## Lint, types, layers, then all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 test-browser: .venv/browser ## Walk the Studio in a headless Chromium (3 minutes; pictures in build/screenshots)
+	if command -v npm; then $(MAKE) .cache/clients/oidc-provider/ready; fi
 	FINERY_BROWSER=1 $(BIN)/python -m pytest tests/browser
 
 # vLLM wants other versions of libraries than the control plane, so it has a Python of its own, as in production.
@@ -100,8 +101,8 @@ azure-ml: setup .venv-azure/ready ## Drive the server with azure-ai-ml as well (
 	.venv-azure/bin/pip install --quiet --requirement tests/azure-ml.txt
 	touch $@
 
-oidc: setup .cache/clients/oidc-provider/ready ## Tokens of a real identity provider, npm's oidc-provider (a minute)
-	$(BIN)/python -m pytest tests/contract/test_oidc.py
+oidc: setup .cache/clients/oidc-provider/ready ## Tokens and sign-ins of a real identity provider, npm's oidc-provider (2 minutes)
+	$(BIN)/python -m pytest tests/contract/test_oidc.py tests/contract/test_oidc_sign_in.py
 
 .cache/clients/oidc-provider/ready:
 	mkdir -p $(@D)

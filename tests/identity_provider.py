@@ -1,8 +1,14 @@
-"""An OpenID Connect provider without a network: its keys, its two documents, and tokens with whatever is asked."""
+"""An OpenID Connect provider without a network: its keys, its two documents, and tokens with whatever is asked.
 
+It redeems codes as well: `login` is what a browser would do there, `given` what its token endpoint then gives.
+"""
+
+import base64
 import json
 import time
+from hashlib import sha256
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import httpx
 import jwt
@@ -20,7 +26,17 @@ class Provider:
 
     def __init__(self, url: str = ISSUER) -> None:
         self.url = url
-        self.document: dict[str, Any] = {"issuer": url, "jwks_uri": f"{url}/keys"}
+        self.document: dict[str, Any] = {
+            "issuer": url,
+            "jwks_uri": f"{url}/keys",
+            "authorization_endpoint": f"{url}/authorize",
+            "token_endpoint": f"{url}/token",
+            "end_session_endpoint": f"{url}/logout",
+        }
+        self.codes: dict[str, dict[str, str]] = {}
+        self.forms: list[dict[str, str]] = []
+        self.given: dict[str, Any] = {}
+        """What its token endpoint gives beside an ID token, or in its place."""
         self.keys: dict[str, tuple[str, Any]] = {}
         self.published: list[dict[str, Any]] = []
         self.asked: list[str] = []
@@ -54,6 +70,12 @@ class Provider:
         claims = {"iss": self.url, "aud": AUDIENCE, "sub": subject, "iat": now, "nbf": now, "exp": now + 600, **changed}
         return {name: value for name, value in claims.items() if value is not None}
 
+    def login(self, address: str, code: str = "a-code") -> dict[str, str]:
+        """Somebody follows that address and agrees; what their browser brings back."""
+        asked = dict(parse_qsl(urlsplit(address).query))
+        self.codes[code] = asked
+        return {"code": code, "state": asked["state"], "iss": self.url}
+
     def transport(self) -> httpx.MockTransport:
         """The way to it."""
         return httpx.MockTransport(self._answer)
@@ -66,4 +88,22 @@ class Provider:
             return httpx.Response(200, json=self.document)
         if request.url == f"{self.url}/keys":
             return httpx.Response(200, content=json.dumps({"keys": self.published}))
+        if request.url == f"{self.url}/token":
+            return self._redeem(dict(parse_qsl(request.content.decode())))
         return httpx.Response(404)
+
+    def _redeem(self, form: dict[str, str]) -> httpx.Response:
+        self.forms.append(form)
+        if form["grant_type"] == "refresh_token":
+            return httpx.Response(200, json={"id_token": self.token(aud="studio"), **self.given})
+        asked = self.codes.pop(form.get("code", ""), None)
+        digest = base64.urlsafe_b64encode(sha256(form["code_verifier"].encode()).digest()).rstrip(b"=").decode()
+        if (
+            asked is None
+            or asked["code_challenge"] != digest
+            or asked["code_challenge_method"] != "S256"
+            or asked["redirect_uri"] != form["redirect_uri"]
+        ):
+            return httpx.Response(400, json={"error": "invalid_grant", "error_description": "no such code"})
+        token = self.token(aud="studio", nonce=asked["nonce"])
+        return httpx.Response(200, json={"id_token": token, "refresh_token": "later", **self.given})

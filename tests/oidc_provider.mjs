@@ -1,9 +1,11 @@
-// npm's certified oidc-provider: node oidc_provider.mjs PACKAGE PORT. Every start makes new keys.
+// npm's certified oidc-provider: node oidc_provider.mjs PACKAGE PORT [BACK]. Every start makes new keys.
 // Programs get JWTs by client_credentials; the resource they ask for becomes the audience, its last part the algorithm.
+// People sign in under any name for the clients `studio` and `public`, which are called back at BACK. What it gives them
+// lasts so shortly that it is renewed all the time.
 import { generateKeyPairSync } from 'node:crypto';
 import { pathToFileURL } from 'node:url';
 
-const [, , folder, port] = process.argv;
+const [, , folder, port, back] = process.argv;
 const { default: Provider } = await import(pathToFileURL(`${folder}/lib/index.js`));
 
 const keys = {
@@ -21,15 +23,28 @@ const client = (client_id) => ({
   redirect_uris: [],
 });
 
+const studio = {
+  client_id: 'studio',
+  client_secret: 'not a secret',
+  grant_types: ['authorization_code', 'refresh_token'],
+  response_types: ['code'],
+  redirect_uris: [back],
+};
+const people = back
+  ? [studio, { ...studio, client_id: 'public', client_secret: undefined, token_endpoint_auth_method: 'none' }]
+  : [];
+
 const provider = new Provider(`http://127.0.0.1:${port}`, {
-  clients: ['nightly', 'other', 'stranger'].map(client),
+  clients: [...['nightly', 'other', 'stranger'].map(client), ...people],
+  ttl: { IdToken: 25 },
+  issueRefreshToken: (_, issuedTo) => issuedTo.clientId === 'studio',
   jwks: {
     keys: Object.entries(keys).map(([alg, { privateKey }]) => ({
       ...privateKey.export({ format: 'jwk' }), alg, use: 'sig',
     })),
   },
   features: {
-    devInteractions: { enabled: false },
+    devInteractions: { enabled: Boolean(back) },
     clientCredentials: { enabled: true },
     resourceIndicators: {
       enabled: true,
@@ -45,4 +60,5 @@ const provider = new Provider(`http://127.0.0.1:${port}`, {
   },
 });
 
+provider.on('grant.success', (context) => console.log(`granted ${context.oidc.params.grant_type}`));
 provider.listen(Number(port), '127.0.0.1', () => console.log('listening'));

@@ -22,6 +22,7 @@ from finery.control.admission import Admission
 from finery.control.inference import InferencePool
 from finery.control.issuer import Issuer
 from finery.control.plane import ControlPlane, now
+from finery.control.sign_in import SignIn
 from finery.core.access import Key, Level, digest, hint, new_secret
 from finery.core.errors import Conflict, InvalidRequest
 from finery.core.ids import new_id
@@ -84,7 +85,9 @@ def serve(settings: Settings) -> None:
 
 def _http_server(settings: Settings, plane: ControlPlane, url: str, certificate: Certificate | None) -> uvicorn.Server:
     config = uvicorn.Config(
-        Studio(app.build(plane), url, authority=certificate.ca if certificate else None),
+        Studio(
+            app.build(plane), url, authority=certificate.ca if certificate else None, provider=_sign_in(settings, plane)
+        ),
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -105,7 +108,7 @@ def control_plane(settings: Settings) -> ControlPlane:
         InvalidRequest: an address of a database, an object store or an identity provider that can't be one.
         Unavailable: the database or the object store doesn't answer, or doesn't let us do what we have to.
     """
-    issuer = Issuer(settings.oidc_issuer, settings.oidc_audience) if settings.oidc_issuer else None
+    issuer = _issuer(settings)
     database = Database(settings.database)
     database.migrate()
     blobs = BlobStore(settings.home / "blobs", settings.blob_url, settings.blob_seconds)
@@ -121,6 +124,27 @@ def control_plane(settings: Settings) -> ControlPlane:
         filter=Filter(settings.filter_seconds),
         worker_digest=digest(_worker_key(settings)),
         issuer=issuer,
+    )
+
+
+def _issuer(settings: Settings) -> Issuer | None:
+    """The provider whose tokens are taken; those that it makes for the Studio's sign-in are, too."""
+    if settings.oidc_issuer:
+        return Issuer(settings.oidc_issuer, ",".join((settings.oidc_audience, settings.oidc_client_id)))
+    if settings.oidc_client_id:
+        raise InvalidRequest("FINERY_OIDC_CLIENT_ID needs FINERY_OIDC_ISSUER: whose client that is.")
+    return None
+
+
+def _sign_in(settings: Settings, plane: ControlPlane) -> SignIn | None:
+    if plane.issuer is None or not settings.oidc_client_id:
+        return None
+    return SignIn(
+        issuer=plane.issuer,
+        client_id=settings.oidc_client_id,
+        client_secret=settings.oidc_client_secret,
+        scope=settings.oidc_scope,
+        redirect_uri=settings.oidc_redirect_uri,
     )
 
 

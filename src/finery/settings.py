@@ -55,6 +55,14 @@ VARIABLES = (
     ("private_webhooks", "FINERY_PRIVATE_WEBHOOKS", "1 lets webhooks lead to private addresses (default 0)."),
     ("oidc_issuer", "FINERY_OIDC_ISSUER", "Identity provider whose tokens are taken beside keys (default none)."),
     ("oidc_audience", "FINERY_OIDC_AUDIENCE", "Whom its tokens must be for; several with commas between."),
+    ("oidc_client_id", "FINERY_OIDC_CLIENT_ID", "The Studio as the provider knows it: one can sign in there."),
+    ("oidc_client_secret", "FINERY_OIDC_CLIENT_SECRET", "Its secret, if the provider gave it one (default none)."),
+    ("oidc_scope", "FINERY_OIDC_SCOPE", "Scopes asked for at sign-in (default: openid profile)."),
+    (
+        "oidc_redirect_uri",
+        "FINERY_OIDC_REDIRECT_URI",
+        "Where the provider sends browsers back to (default: /studio/sign-in/callback of the address they used).",
+    ),
 )
 """Field, environment variable, help: one list for code, documentation and tests."""
 
@@ -103,7 +111,13 @@ class Settings:
     oidc_issuer: str = ""
     """As its tokens say it in `iss`. Empty: API keys alone are taken."""
     oidc_audience: str = ""
-    """What tokens say in `aud` that are meant for this server; not empty where there is an issuer."""
+    """What tokens say in `aud` that are meant for this server; the client's id, below, is always among them."""
+    oidc_client_id: str = ""
+    """Empty: the Studio is entered with keys alone."""
+    oidc_client_secret: str = ""
+    """Empty: a public client."""
+    oidc_scope: str = "openid profile"
+    oidc_redirect_uri: str = ""
     tls_self_signed: bool = False
     """Speak TLS with a certificate of this machine's own authority, which lies in `<home>/tls`."""
     tls_names: str = ""

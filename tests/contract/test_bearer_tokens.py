@@ -277,3 +277,21 @@ def test_nobody_hands_on_more_than_their_token_gives(door: Door) -> None:
     assert door.ask(own["key"]).status_code == 200
     give = {"principal": "ada", "role": "Owner", "project": "default"}
     assert door.ask(token, "/finery/v1/roles/assignments", method="POST", json=give).status_code == 403
+
+
+def test_whoever_has_several_projects_can_ask_which_before_naming_one(door: Door) -> None:
+    token = door.provider.token("ada")
+    door.know("ada", "ada")
+    for project in ("one", "two", "three"):
+        door.do("POST", "/finery/v1/projects", {"name": project})
+    door.give("ada", "Reader", project="one")
+    listed = door.ask(token, "/finery/v1/projects").json()["data"]
+    assert [(each["name"], each["current"]) for each in listed] == [("one", True)]
+    door.give("ada", "Cognitive Services OpenAI User", project="two")
+    listed = door.ask(token, "/finery/v1/projects").json()["data"]
+    assert [(each["name"], each["current"]) for each in listed] == [("one", False), ("two", False)]
+    listed = door.ask(token, "/finery/v1/projects", project="two").json()["data"]
+    assert [(each["name"], each["current"]) for each in listed] == [("one", False), ("two", True)]
+    assert "no project 'three'" in said(door.ask(token, "/finery/v1/projects", project="three"), 404)
+    assert "Which project" in said(door.ask(token, "/finery/v1/projects/one"), 400)
+    assert "nobody here is known" in said(door.ask(door.provider.token("eve"), "/finery/v1/projects"), 403)

@@ -4,70 +4,23 @@
 """
 
 import shlex
-import shutil
-import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import openai
 import pytest
 from typer.testing import CliRunner
 
 from finery.cli.app import app
+from oidc_provider import AUDIENCE, HERE, Provider
 from servers import Server
 
-ROOT = Path(__file__).parents[2]
-PACKAGE = ROOT / ".cache" / "clients" / "oidc-provider" / "node_modules" / "oidc-provider"
-AUDIENCE = "https://finery.example/api"
 HELLO: Any = [{"role": "user", "content": "the red ticket"}]
 ROW = b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n'
 
-pytestmark = [
-    pytest.mark.skipif(shutil.which("node") is None, reason="node is not here; it runs npm's oidc-provider"),
-    pytest.mark.skipif(not PACKAGE.exists(), reason="oidc-provider is not here; `make oidc` brings it"),
-]
-
-
-class Provider:
-    """The provider in a process of its own, always at one address; every start makes new keys."""
-
-    def __init__(self, log: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self._port}"
-        self._log = log
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> "Provider":
-        program = str(ROOT / "tests" / "oidc_provider.mjs")
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(["node", program, str(PACKAGE), str(self._port)], stdout=log, stderr=log)
-        end = time.monotonic() + 60
-        while time.monotonic() < end and self._process.poll() is None:
-            try:
-                httpx.get(f"{self.url}/jwks").raise_for_status()
-            except httpx.HTTPError:
-                time.sleep(0.1)
-            else:
-                return self
-        raise RuntimeError(f"no provider: {self._log.read_text()}")
-
-    def stop(self) -> None:
-        assert self._process is not None
-        self._process.terminate()
-        self._process.wait(30)
-
-    def token(self, client: str, algorithm: str = "RS256", audience: str = AUDIENCE) -> str:
-        """An access token by client_credentials."""
-        asked = {"grant_type": "client_credentials", "scope": "api", "resource": f"{audience}/{algorithm}"}
-        answer = httpx.post(f"{self.url}/token", data=asked, auth=(client, "not%20a%20secret"))
-        assert answer.is_success, answer.text
-        return str(answer.json()["access_token"])
+pytestmark = HERE
 
 
 @pytest.fixture(scope="module")

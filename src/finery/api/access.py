@@ -32,14 +32,16 @@ class Require:
         Forbidden: the permission is missing.
     """
 
-    def __init__(self, permission: Permission, *, somewhere: bool = False) -> None:
+    def __init__(self, permission: Permission, *, somewhere: bool = False, any_project: bool = False) -> None:
         self.permission = permission
+        self.any_project = any_project
+        """A token of somebody with several projects needn't name one."""
         self.somewhere = somewhere
         """At any scope: the route itself looks at the scope that its path names."""
 
     def __call__(self, request: Request) -> Caller:
         """The caller of one request."""
-        caller = caller_of(request)
+        caller = caller_of(request, any_project=self.any_project)
         if not (self.somewhere and caller.may_somewhere(self.permission)):
             caller.require(self.permission)
         return caller
@@ -68,15 +70,23 @@ class BySignature:
         """Nothing: the route does it."""
 
 
-def caller_of(request: Request) -> Caller:
+def known_caller(request: Request) -> Caller:
     """Whoever is calling, for dependencies of routes that name their permission themselves.
 
     Raises:
         Unauthenticated: no valid key or token.
     """
-    return access.authenticate(
-        plane_of(request), secret_of(request), request.headers.get("openai-project"), place_of(request)
-    )
+    return caller_of(request)
+
+
+def caller_of(request: Request, *, any_project: bool = False) -> Caller:
+    """Whoever is calling, and about which project.
+
+    Raises:
+        Unauthenticated: no valid key or token.
+    """
+    named = request.headers.get("openai-project")
+    return access.authenticate(plane_of(request), secret_of(request), named, place_of(request), any_project=any_project)
 
 
 def place_of(request: Request) -> access.Place:
@@ -116,7 +126,7 @@ def _permissions(dependant: Any) -> Iterator[str]:
 
 _P = Permission
 
-KnownCaller = Annotated[Caller, Depends(caller_of)]
+KnownCaller = Annotated[Caller, Depends(known_caller)]
 ReadsFiles = Annotated[Caller, Depends(Require(_P.FILES_READ))]
 ReadsData = Annotated[Caller, Depends(Require(_P.DATA_READ))]
 WritesData = Annotated[Caller, Depends(Require(_P.DATA_WRITE))]
@@ -145,6 +155,7 @@ WritesPrices = Annotated[Caller, Depends(Require(_P.COSTS_WRITE, somewhere=True)
 ReadsQuotas = Annotated[Caller, Depends(Require(_P.QUOTAS_READ))]
 WritesQuotas = Annotated[Caller, Depends(Require(_P.QUOTAS_WRITE))]
 ReadsProjects = Annotated[Caller, Depends(Require(_P.PROJECTS_READ, somewhere=True))]
+ListsProjects = Annotated[Caller, Depends(Require(_P.PROJECTS_READ, somewhere=True, any_project=True))]
 WritesProjects = Annotated[Caller, Depends(Require(_P.PROJECTS_WRITE, somewhere=True))]
 ReadsRoles = Annotated[Caller, Depends(Require(_P.ROLES_READ, somewhere=True))]
 WritesRoles = Annotated[Caller, Depends(Require(_P.ROLES_WRITE, somewhere=True))]

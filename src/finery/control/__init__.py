@@ -3,7 +3,8 @@
 plane        what every function here is given: database, blobs, settings, inference servers
 access       who is calling; keys
 identity     who a token of the identity provider speaks of
-issuer       the identity provider's keys
+issuer       the identity provider's keys and addresses
+sign_in      people sent to the identity provider and back
 audit        who changed what: one line for every change
 costs        prices, what is charged when, estimates, reports
 budgets      how much a project may spend

@@ -67,8 +67,13 @@ _LISTED = 10
 """So many projects an error names at most."""
 
 
-def authenticate(plane: ControlPlane, secret: str, project: str | None = None, place: Place = NOWHERE) -> Caller:
+def authenticate(
+    plane: ControlPlane, secret: str, project: str | None = None, place: Place = NOWHERE, *, any_project: bool = False
+) -> Caller:
     """The caller behind a key or a token; about its own project, or about one that it names and has a role in.
+
+    With `any_project`, a token of somebody with several projects that names none is about the first: for requests that
+    ask which there are.
 
     Raises:
         Unauthenticated: no key, or a mistyped, unknown, revoked or expired one, or a token that isn't good.
@@ -83,7 +88,7 @@ def authenticate(plane: ControlPlane, secret: str, project: str | None = None, p
             "the admin key lies in the server's home, in the file admin.key."
         )
     if looks_like_token(secret):
-        return _caller_of_token(plane, secret, project or place.project, place.hub)
+        return _caller_of_token(plane, secret, project or place.project, place.hub, any_project)
     caller = _caller_of_key(plane, secret) if looks_like_key(secret) else None
     if caller is None:
         shown = hint(secret) if secret.startswith(KEY_PREFIX) and len(secret) > 24 else "…"
@@ -233,7 +238,9 @@ def _caller_of_key(plane: ControlPlane, secret: str) -> Caller | None:
     return Caller(project=project, key_id=key.id, principal_id=key.principal_id, bounds=bounds)
 
 
-def _caller_of_token(plane: ControlPlane, token: str, project: str | None, hub: str | None) -> Caller:
+def _caller_of_token(
+    plane: ControlPlane, token: str, project: str | None, hub: str | None, any_project: bool
+) -> Caller:
     if plane.issuer is None:
         raise identity.refused(
             "this server takes API keys alone. Its operator can let an identity provider's tokens in with "
@@ -251,7 +258,8 @@ def _caller_of_token(plane: ControlPlane, token: str, project: str | None, hub: 
         at = [named] if named else [] if project else _reached(connection, given, hub)
     grants = tuple(grant_of(assignment.role, assignment.scope) for assignment in given)
     callers = [Caller(project=one, key_id="", principal_id=principal.id, bounds=(grants,)) for one in at]
-    return _only([caller for caller in callers if _may_enter(caller, caller.project)], principal, project, hub)
+    fitting = [caller for caller in callers if _may_enter(caller, caller.project)]
+    return _only(fitting[:1] if any_project else fitting, principal, project, hub)
 
 
 def _find(connection: Any, found: Identity) -> Principal | None:

@@ -49,6 +49,16 @@ def check(issuer: Issuer, token: str) -> Identity:
         Unauthenticated: it isn't the issuer's, isn't for this server, or isn't valid now; says which.
         Unavailable: the issuer's keys can't be had.
     """
+    return _identity(issuer, claims_of(issuer, token, issuer.audiences))
+
+
+def claims_of(issuer: Issuer, token: str, audiences: list[str]) -> dict[str, Any]:
+    """What a token says, once it is shown to be the issuer's, for one of those audiences, and in time.
+
+    Raises:
+        Unauthenticated: it isn't; says what is wrong.
+        Unavailable: the issuer's keys can't be had.
+    """
     # A fifth of a second of imports, which a server without tokens doesn't pay.
     import jwt
 
@@ -58,22 +68,22 @@ def check(issuer: Issuer, token: str) -> Identity:
         header = jwt.get_unverified_header(token)
         algorithm = _algorithm(header)
         key = _key(issuer, header, algorithm)
-        claims = jwt.decode(
+        claims: dict[str, Any] = jwt.decode(
             token,
             jwt.PyJWK(key, algorithm),
             algorithms=[algorithm],
-            audience=issuer.audiences,
+            audience=audiences,
             issuer=issuer.url,
             leeway=LEEWAY_SECONDS,
             options={"require": ["exp", "iss", "aud", "sub"], "enforce_minimum_key_length": True},
         )
     except jwt.PyJWTError as error:
-        raise refused(_reason(error, issuer, token)) from None
+        raise refused(_reason(error, issuer, token, audiences)) from None
     except (ValueError, OverflowError, RecursionError):
         raise refused("it can't be read.") from None
     if "cnf" in claims:
         raise refused("it is bound to a key of its holder, who can't show it here. Ask for one that isn't.")
-    return _identity(issuer, claims)
+    return claims
 
 
 def refused(reason: str) -> Unauthenticated:
@@ -106,14 +116,14 @@ def _fits(key: Jwk, algorithm: str) -> bool:
     return key["kty"] == kind and curve in (None, key.get("crv")) and key.get("alg", algorithm) == algorithm
 
 
-def _reason(error: "PyJWTError", issuer: Issuer, token: str) -> str:
+def _reason(error: "PyJWTError", issuer: Issuer, token: str, audiences: list[str]) -> str:
     import jwt
 
     reasons: dict[type[PyJWTError], str] = {
         jwt.ExpiredSignatureError: f"it has expired{_when(token, 'exp')}. Get a new one.",
         jwt.ImmatureSignatureError: f"it isn't valid yet{_when(token, 'nbf')}. If it is new, look at the clocks.",
         jwt.InvalidIssuerError: f"it is of another issuer than {issuer.url}.",
-        jwt.InvalidAudienceError: f"it is for somebody else; its `aud` must be {' or '.join(issuer.audiences)}.",
+        jwt.InvalidAudienceError: f"it is for somebody else; its `aud` must be {' or '.join(audiences)}.",
         jwt.InvalidSignatureError: "its signature is wrong.",
         jwt.InvalidKeyError: "the key of the issuer that it names is too weak, or damaged.",
     }

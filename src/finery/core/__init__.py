@@ -4,6 +4,7 @@ errors            every error raised on purpose, as one tree
 ids               identifiers and model names
 roles             roles × permissions, as one table
 access            scopes, grants, callers, keys
+sign_in           what signing in at an identity provider takes and gives
 audit             entries chained by their hashes
 costs             prices, amounts, budgets
 quotas            how much a project may have at once

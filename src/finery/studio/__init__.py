@@ -1,12 +1,13 @@
 """The web page of Finery: a client of its own HTTP API, made with NiceGUI.
 
-It knows no database, no files and no models of the server: whatever it shows came over HTTP, with the key of the person
-who signed in. The way of a request, from the outside in:
+It knows no database, no files and no models of the server: whatever it shows came over HTTP, with the key or token of
+the person who signed in. The way of a request, from the outside in:
 
     mount       which requests are the Studio's; loads the heavy part when it is first wanted
-    shell       sign-in, sign-out, static files, and the guard in front of every page
+    shell       sign-in, sign-out, project, static files, and the guard in front of every page
+    provider    the way to the identity provider and back
     policy      the content security policy, and its nonce on every script
-    sessions    who is signed in; keys stay here, on the server's side
+    sessions    who is signed in; keys and tokens stay here, on the server's side
     client      the HTTP API, asynchronously
     visit       what a page is given: the API, the words, what was typed before
     words       English, and its translations in locale/

@@ -57,10 +57,12 @@ def _draw(wire: Wire, sessions: Sessions) -> None:
         return
     ui.context.client.page.language = QUASAR_LANGUAGES[words.language]
     visit = Visit(
-        api=Api(wire=wire, key=session.key),
+        # The project stays that of this page: what is pressed on it must not happen elsewhere.
+        api=Api(wire=wire, key=session.key, project=session.project),
         words=words,
         sessions=sessions,
         session=session,
+        drafts=session.drafts,
         client=ui.context.client,
     )
     frame.draw(visit, look=look_of(request))

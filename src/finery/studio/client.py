@@ -1,11 +1,11 @@
 """Finery's HTTP API for pages: JSON in, JSON out, errors as `ApiError`. Knows no pages and keeps no key.
 
-Every call names the key it is made with; nothing else opens a way into the server.
+Every call names the key or token it is made with; nothing else opens a way into the server.
 """
 
 import json
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ _TIMEOUT = httpx.Timeout(600.0, connect=10.0)
 
 
 class SessionEnded(Exception):
-    """The person isn't signed in any more: signed out elsewhere, idle for too long, or the key was revoked."""
+    """The person isn't signed in any more: signed out elsewhere, idle for too long, or the key was revoked or
+    the token has expired."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,8 +44,8 @@ class Wire:
         trusted = ssl.create_default_context(cafile=authority) if authority else True
         self._http = httpx.AsyncClient(base_url=base_url, timeout=_TIMEOUT, trust_env=False, verify=trusted)
 
-    async def call(self, key: str, method: str, path: str, **arguments: Any) -> Json:
-        """One request; its JSON object.
+    async def call(self, key: str, method: str, path: str, *, project: str = "", **arguments: Any) -> Json:
+        """One request, about the key's own project unless one is named; its JSON object.
 
         Raises:
             ApiError: the server refused; the text is its own.
@@ -52,7 +53,7 @@ class Wire:
             Unavailable: it doesn't answer.
         """
         try:
-            response = await self._http.request(method, path, headers=_headers(key), **arguments)
+            response = await self._http.request(method, path, headers=_headers(key, project), **arguments)
         except httpx.TransportError as error:
             raise _broken(error) from error
         _require_success(response)
@@ -61,7 +62,7 @@ class Wire:
         answer: Json = response.json()
         return answer
 
-    async def chat(self, key: str, body: Json) -> AsyncIterator[ChatChunk]:
+    async def chat(self, key: str, body: Json, *, project: str = "") -> AsyncIterator[ChatChunk]:
         """An answer, piece by piece, with what it took at the end.
 
         Raises:
@@ -69,8 +70,9 @@ class Wire:
             Unavailable: the connection broke.
         """
         asked = {**body, "stream": True, "stream_options": {"include_usage": True}}
+        headers = _headers(key, project)
         try:
-            async with self._http.stream("POST", "/v1/chat/completions", headers=_headers(key), json=asked) as response:
+            async with self._http.stream("POST", "/v1/chat/completions", headers=headers, json=asked) as response:
                 if not response.is_success:
                     await response.aread()
                 _require_success(response)
@@ -91,12 +93,20 @@ class Api:
     """The API as one person may use it."""
 
     wire: Wire
-    key: str
+    key: Callable[[], Awaitable[str]]
+    """The key or token as it is now: tokens are renewed.
+
+    Raises:
+        SessionEnded: it can't be renewed any more.
+        Unavailable: it can't be renewed now.
+    """
+    project: str = ""
+    """Empty: the key's own."""
 
     async def get(self, path: str, **params: Any) -> Json:
         """GET; parameters that are None are left out."""
         kept = {name: value for name, value in params.items() if value is not None}
-        return await self.wire.call(self.key, "GET", path, params=kept)
+        return await self._call("GET", path, params=kept)
 
     async def find(self, path: str, **params: Any) -> Json | None:
         """GET; None where there is no such thing, or nothing this person may see."""
@@ -110,24 +120,24 @@ class Api:
     async def post(self, path: str, body: Json | None = None) -> Json:
         """POST; fields that are None are left out."""
         kept = {name: value for name, value in (body or {}).items() if value is not None}
-        return await self.wire.call(self.key, "POST", path, json=kept)
+        return await self._call("POST", path, json=kept)
 
     async def patch(self, path: str, body: Json) -> Json:
         """PATCH."""
-        return await self.wire.call(self.key, "PATCH", path, json=body)
+        return await self._call("PATCH", path, json=body)
 
     async def put(self, path: str, body: Json) -> Json:
         """PUT."""
-        return await self.wire.call(self.key, "PUT", path, json=body)
+        return await self._call("PUT", path, json=body)
 
     async def delete(self, path: str) -> Json:
         """DELETE."""
-        return await self.wire.call(self.key, "DELETE", path)
+        return await self._call("DELETE", path)
 
     async def upload(self, filename: str, content: bytes, purpose: str = "fine-tune") -> Json:
         """Upload a file; answered once it is stored, and, if it is small, checked."""
         files = {"file": (filename, content, "application/octet-stream")}
-        return await self.wire.call(self.key, "POST", "/v1/files", data={"purpose": purpose}, files=files)
+        return await self._call("POST", "/v1/files", data={"purpose": purpose}, files=files)
 
     async def pages(self, path: str, *, limit: int, **params: Any) -> list[Json]:
         """The items of a cursor-paged list, at most `limit`, in the server's order."""
@@ -140,9 +150,13 @@ class Api:
                 break
         return items
 
-    def chat(self, body: Json) -> AsyncIterator[ChatChunk]:
+    async def chat(self, body: Json) -> AsyncIterator[ChatChunk]:
         """A streamed answer."""
-        return self.wire.chat(self.key, body)
+        async for chunk in self.wire.chat(await self.key(), body, project=self.project):
+            yield chunk
+
+    async def _call(self, method: str, path: str, **arguments: Any) -> Json:
+        return await self.wire.call(await self.key(), method, path, project=self.project, **arguments)
 
 
 def part(identifier: str) -> str:
@@ -150,8 +164,9 @@ def part(identifier: str) -> str:
     return quote(identifier, safe=":")
 
 
-def _headers(key: str) -> dict[str, str]:
-    return {"authorization": f"Bearer {key}", "user-agent": "finery-studio"}
+def _headers(key: str, project: str) -> dict[str, str]:
+    about = {"openai-project": project} if project else {}
+    return {"authorization": f"Bearer {key}", "user-agent": "finery-studio", **about}
 
 
 def _require_success(response: httpx.Response) -> None:

@@ -16,7 +16,7 @@ from finery.studio import parts
 from finery.studio.client import SessionEnded
 from finery.studio.pages import PAGES, Page
 from finery.studio.parts import Text, box
-from finery.studio.shell import LOOK_COOKIE, PREFIX
+from finery.studio.shell import LOOK_COOKIE, PREFIX, PROJECT, SIGN_OUT
 from finery.studio.visit import Visit
 from finery.studio.words import LANGUAGES
 
@@ -97,6 +97,12 @@ def _bar(visit: Visit, frame: ui.element) -> None:
         box("img", src=f"{PREFIX}/static/mark.svg", alt="", width="28", height="28")
         Text("span", "Finery")
     box("div", "spring")
+    if visit.api.project:
+        choose = visit.t("Choose a project")
+        # A form and no link: links are taken by the page's router, and this isn't one of its pages.
+        with box("form", "where", method="get", action=PROJECT), box("button", type_="submit", title=choose):
+            ui.icon("folder_special").props(f'aria-label="{choose}"')
+            Text("span", visit.api.project)
     with (
         ui.button(icon="translate", color=None).props(f'flat round dense aria-label="{visit.t("Language")}"'),
         ui.menu(),
@@ -108,7 +114,7 @@ def _bar(visit: Visit, frame: ui.element) -> None:
     )
     way_out = visit.t("Sign out")
     with (
-        box("form", "sign-out", method="post", action=f"{PREFIX}/sign-out"),
+        box("form", "sign-out", method="post", action=SIGN_OUT),
         box("button", "plain", type_="submit", aria_label=way_out, title=way_out),
     ):
         ui.icon("logout")

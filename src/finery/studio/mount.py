@@ -10,6 +10,7 @@ from typing import Any
 from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from finery.core.sign_in import IdentityProvider
 from finery.studio.client import Wire
 from finery.studio.shell import PREFIX, Shell
 
@@ -17,12 +18,19 @@ from finery.studio.shell import PREFIX, Shell
 class Studio:
     """An application that answers `/` and `/studio`, and hands the rest on to the API."""
 
-    def __init__(self, api: ASGIApp, base_url: str, *, authority: Path | None = None) -> None:
+    def __init__(
+        self,
+        api: ASGIApp,
+        base_url: str,
+        *,
+        authority: Path | None = None,
+        provider: IdentityProvider | None = None,
+    ) -> None:
         """`base_url` is where the API answers over HTTP: the Studio is a client like any other, and trusts what other
-        clients have to trust, the certificate `authority`."""
+        clients have to trust, the certificate `authority`. At `provider` people can sign in instead of with a key."""
         self._api = api
         self._wire = Wire(base_url, authority=authority)
-        self._shell = Shell(self._wire, self._pages, self._warm)
+        self._shell = Shell(self._wire, self._pages, self._warm, provider)
         self._stack = AsyncExitStack()
         self._loading: asyncio.Task[ASGIApp] | None = None
 

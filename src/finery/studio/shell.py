@@ -1,12 +1,16 @@
-"""Sign-in, sign-out, language, static files, and the guard: nothing else answers a stranger. Plain HTML, no script.
+"""Sign-in, sign-out, project, language, static files, and the guard: nothing else answers a stranger. Plain HTML, no
+script.
 
-It does not draw pages; `app` does, behind the guard. It doesn't know keys to be good or bad: it asks the API.
+It does not draw pages; `app` does, behind the guard. It doesn't know keys to be good or bad, nor which projects one may
+enter: it asks the API. How one comes in through an identity provider is in `provider`.
 """
 
+import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 from starlette.applications import Starlette
@@ -19,21 +23,32 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import finery
-from finery.core.errors import Unavailable
+from finery.core.errors import FineryError, Unavailable
+from finery.core.ids import check_name
+from finery.core.sign_in import IdentityProvider
 from finery.sdk.wire import ApiError
 from finery.studio.client import SessionEnded, Wire
 from finery.studio.policy import Policy
+from finery.studio.provider import ProviderDoor, Refused
 from finery.studio.sessions import COOKIE, IDLE_SECONDS, Session, Sessions
 from finery.studio.words import LANGUAGES, Words, preferred
 
 PREFIX = "/studio"
 SIGN_IN = f"{PREFIX}/sign-in"
+SIGN_OUT = f"{PREFIX}/sign-out"
+CALLBACK = f"{SIGN_IN}/callback"
+"""Where the identity provider sends browsers back to."""
+PROJECT = f"{PREFIX}/project"
 LANGUAGE_COOKIE = "finery-language"
 LOOK_COOKIE = "finery-look"
 
-_OPEN = re.compile(rf"(?:{SIGN_IN}|{PREFIX}/language)\Z|{PREFIX}/static/|{PREFIX}/_nicegui/\d[\d.]*/")
+_OPEN = re.compile(
+    rf"(?:{SIGN_IN}(?:/provider|/callback)?|{PREFIX}/language)\Z|{PREFIX}/static/|{PREFIX}/_nicegui/\d[\d.]*/"
+)
 """What a stranger gets. NiceGUI's own files, below its version, are in every wheel of it; a page whose session has
 ended still fetches those of the dialog that says so."""
+_ANYWHERE = frozenset({PROJECT, SIGN_OUT})
+"""What somebody gets who hasn't chosen a project yet."""
 _MAX_FORM_BYTES = 8192
 _STATIC = Path(__file__).parent / "static"
 _YEAR_SECONDS = 365 * 86400
@@ -44,16 +59,26 @@ _templates = Environment(loader=PackageLoader("finery.studio"), autoescape=selec
 class Shell:
     """The Studio without its pages."""
 
-    def __init__(self, wire: Wire, pages: ASGIApp, warm: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        wire: Wire,
+        pages: ASGIApp,
+        warm: Callable[[], Awaitable[None]],
+        provider: IdentityProvider | None = None,
+    ) -> None:
         """`pages` answers whoever is signed in; `warm` is called when somebody is about to be."""
         self.sessions = Sessions()
         self._wire = wire
         self._warm = warm
+        self._door = ProviderDoor(provider, path=SIGN_IN, back=CALLBACK) if provider else None
         self.app = Starlette(
             routes=[
                 Route(SIGN_IN, self._show_sign_in, methods=["GET"]),
                 Route(SIGN_IN, self._sign_in, methods=["POST"]),
-                Route(f"{PREFIX}/sign-out", self._sign_out, methods=["POST"]),
+                *(self._provider_routes(self._door) if self._door else ()),
+                Route(SIGN_OUT, self._sign_out, methods=["POST"]),
+                Route(PROJECT, self._show_project, methods=["GET"]),
+                Route(PROJECT, self._choose_project, methods=["POST"]),
                 Route(f"{PREFIX}/language", _set_language, methods=["POST"]),
                 Mount(f"{PREFIX}/static", StaticFiles(directory=_STATIC)),
                 Mount("/", pages),
@@ -67,9 +92,16 @@ class Shell:
 
     async def _show_sign_in(self, request: Request) -> Response:
         await self._warm()
+        following = _inside(request.query_params.get("next", ""))
+        t = Words(language_of(request))
+        if self._door and "out" in request.query_params:
+            farewell = await asyncio.to_thread(self._door.provider.farewell)
+            return self._sign_in_page(
+                request, note=t("You are signed out here."), following=following, farewell=farewell
+            )
         ended = COOKIE in request.cookies or "ended" in request.query_params
-        note = "Your session has ended. Sign in again to go on; what you typed is kept." if ended else ""
-        return _sign_in_page(request, note=note, following=_inside(request.query_params.get("next", "")))
+        note = t("Your session has ended. Sign in again to go on; what you typed is kept.") if ended else ""
+        return self._sign_in_page(request, note=note, following=following)
 
     async def _sign_in(self, request: Request) -> Response:
         form = await _form(request)
@@ -77,11 +109,53 @@ class Shell:
         key = form.get("key", "").strip()
         fault = await self._fault_of(key)
         if fault:
-            return _sign_in_page(request, fault=fault, following=following, status=401)
+            words = Words(language_of(request))
+            return self._sign_in_page(request, fault=words(fault), following=following, status=401)
+        return self._let_in(request, self.sessions.open(key), following)
+
+    def _provider_routes(self, door: ProviderDoor) -> Iterator[Route]:
+        async def begin(request: Request) -> Response:
+            following = _inside(request.query_params.get("next", ""))
+            try:
+                return await door.begin(request, following)
+            except Unavailable as error:
+                return self._sign_in_page(request, fault=error.message, following=following, status=503)
+
+        async def end(request: Request) -> Response:
+            answer = await self._end(request, door)
+            door.forget(answer)
+            return answer
+
+        yield Route(f"{SIGN_IN}/provider", begin, methods=["GET"])
+        yield Route(CALLBACK, end, methods=["GET"])
+
+    async def _end(self, request: Request, door: ProviderDoor) -> Response:
+        """Somebody comes back from the identity provider."""
+        await self._warm()
+        following = _inside(door.following(request))
+        t = Words(language_of(request))
+        try:
+            tokens = await door.end(request)
+            projects = await self._projects(tokens.bearer)
+        except Refused as refused:
+            fault, status = t(refused.text, **refused.values), refused.status
+        except SessionEnded:
+            fault, status = t("The server doesn't take what {host} said of you.", host=door.provider.host), 401
+        except ApiError as error:
+            fault, status = error.message, error.status
+        except FineryError as error:
+            fault, status = error.message, 503
+        else:
+            only = projects[0] if len(projects) == 1 else ""
+            cookie = self.sessions.open_with(tokens, door.provider, project=only)
+            return self._let_in(request, cookie, following)
+        return self._sign_in_page(request, fault=fault, following=following, status=status, again=True)
+
+    def _let_in(self, request: Request, cookie: str, following: str) -> Response:
         answer = RedirectResponse(following, status_code=303)
         answer.set_cookie(
             COOKIE,
-            self.sessions.open(key),
+            cookie,
             path=PREFIX,
             max_age=int(IDLE_SECONDS),
             httponly=True,
@@ -89,6 +163,58 @@ class Shell:
             secure=request.url.scheme == "https",
         )
         return answer
+
+    async def _projects(self, bearer: str) -> list[str]:
+        """The projects that somebody may enter, by name."""
+        found = await self._wire.call(bearer, "GET", "/finery/v1/projects")
+        return [project["name"] for project in found["data"]]
+
+    async def _show_project(self, request: Request) -> Response:
+        return await self._project_page(request, following=_inside(request.query_params.get("next", "")))
+
+    async def _choose_project(self, request: Request) -> Response:
+        form = await _form(request)
+        following, project = _inside(form.get("next", "")), form.get("project", "")
+        session = session_of(self.sessions, request)
+        if session is None:  # It ended between the guard and here.
+            return _ended(following)
+        try:
+            check_name(project, what="a project")
+            await self._wire.call(await session.key(), "GET", "/finery/v1/projects", project=project)
+        except SessionEnded:
+            return _ended(following)
+        except FineryError as error:
+            return await self._project_page(request, following=following, fault=error.message)
+        self.sessions.enter(session, project)
+        return RedirectResponse(following, status_code=303)
+
+    async def _project_page(self, request: Request, *, following: str, fault: str = "") -> Response:
+        session = session_of(self.sessions, request)
+        if session is None:  # It ended between the guard and here.
+            return _ended(following)
+        projects: list[str] = []
+        try:
+            projects = await self._projects(await session.key())
+        except SessionEnded:
+            return _ended(following)
+        except FineryError as error:
+            fault = error.message
+        status = 400 if fault else 200
+        here = f"{PROJECT}?{urlencode({'next': following})}"
+        return _page(
+            request,
+            "project.html",
+            status=status,
+            projects=projects,
+            current=session.project,
+            fault=fault,
+            following=following,
+            here=here,
+        )
+
+    def _sign_in_page(self, request: Request, *, status: int = 200, **shown: Any) -> Response:
+        host = self._door.provider.host if self._door else ""
+        return _page(request, "sign_in.html", status=status, host=host, **shown)
 
     async def _fault_of(self, key: str) -> str:
         """Why a key can't sign in; empty if it can."""
@@ -111,7 +237,8 @@ class Shell:
         session = session_of(self.sessions, request)
         if session:
             self.sessions.close(session)
-        answer = RedirectResponse(SIGN_IN, status_code=303)
+        elsewhere = session is not None and session.tokens is not None
+        answer = RedirectResponse(f"{SIGN_IN}?out=1" if elsewhere else SIGN_IN, status_code=303)
         answer.delete_cookie(COOKIE, path=PREFIX)
         return answer
 
@@ -130,15 +257,17 @@ class Guard:
             return
         connection = HTTPConnection(scope)
         foreign = _is_foreign(connection)
-        known = _OPEN.match(scope["path"]) is not None or session_of(self._shell.sessions, connection) is not None
-        if known and not foreign:
+        session = session_of(self._shell.sessions, connection)
+        is_open = _OPEN.match(scope["path"]) is not None
+        undecided = session is not None and session.undecided and scope["path"] not in _ANYWHERE
+        if not foreign and (is_open or (session and not undecided)):
             await self.app(scope, receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 4401})
         elif foreign:
             await PlainTextResponse("Another site sent this request; it was not done.", 403)(scope, receive, send)
         else:
-            await _turn_away(connection)(scope, receive, send)
+            await _turn_away(connection, PROJECT if undecided else SIGN_IN)(scope, receive, send)
 
 
 def session_of(sessions: Sessions, connection: HTTPConnection) -> Session | None:
@@ -166,28 +295,27 @@ async def _set_language(request: Request) -> Response:
     return answer
 
 
-def _turn_away(connection: HTTPConnection) -> Response:
+def _ended(following: str) -> Response:
+    return RedirectResponse(f"{SIGN_IN}?{urlencode({'ended': 1, 'next': following})}", status_code=303)
+
+
+def _turn_away(connection: HTTPConnection, to: str) -> Response:
+    """To the door that has to be passed first, and from there to where they wanted."""
     wants_page = "text/html" in connection.headers.get("accept", "")
     if not wants_page:
         return PlainTextResponse("Sign in first.", 401)
     path = connection.url.path + (f"?{connection.url.query}" if connection.url.query else "")
-    target = str(connection.url.replace(path=SIGN_IN, query="").include_query_params(next=path))
+    target = str(connection.url.replace(path=to, query="").include_query_params(next=path))
     return RedirectResponse(target.removeprefix(f"{connection.url.scheme}://{connection.url.netloc}"), 303)
 
 
-def _sign_in_page(
-    request: Request, *, following: str, note: str = "", fault: str = "", status: int = 200
-) -> HTMLResponse:
-    words = Words(language_of(request))
-    look = {True: "dark", False: "light", None: "auto"}[look_of(request)]
-    html = _templates.get_template("sign_in.html").render(
-        t=words,
+def _page(request: Request, template: str, *, status: int, **shown: Any) -> HTMLResponse:
+    html = _templates.get_template(template).render(
+        t=Words(language_of(request)),
         languages=LANGUAGES,
-        look=look,
-        note=words(note) if note else "",
-        fault=words(fault) if fault else "",
-        following=following,
+        look={True: "dark", False: "light", None: "auto"}[look_of(request)],
         version=finery.__version__,
+        **shown,
     )
     return HTMLResponse(html, status_code=status, headers={"cache-control": "no-store"})
 

@@ -31,6 +31,8 @@ class Visit:
     words: Words
     sessions: Sessions
     session: Session
+    drafts: dict[str, Any]
+    """What was typed and not sent yet, by page."""
     client: Client
     """The open page; what is told is told there, even where the button that was pressed is gone by then."""
 
@@ -40,12 +42,12 @@ class Visit:
 
     def draft(self, page: str) -> dict[str, Any]:
         """What was typed on a page and not sent yet; write into it to keep it."""
-        drafts: dict[str, Any] = self.session.drafts.setdefault(page, {})
+        drafts: dict[str, Any] = self.drafts.setdefault(page, {})
         return drafts
 
     def forget(self, page: str) -> None:
         """What was typed on a page was sent."""
-        self.session.drafts.pop(page, None)
+        self.drafts.pop(page, None)
 
     def go(self, path: str) -> None:
         """Show another page; `path` begins behind /studio."""

@@ -16,17 +16,18 @@ TRANSLATIONS = json.loads((FOLDER / "locale" / "id.json").read_text(encoding="ut
 
 
 def spoken() -> set[str]:
-    """Texts that the code and the template ask a translation for."""
+    """Texts that the code and the templates ask a translation for."""
     texts = set()
     for path in FOLDER.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if not (isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant)):
                 continue
             name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            if name in ("t", "words"):
+            if name in ("t", "words", "Refused"):
                 texts.add(str(node.args[0].value))
-    template = (FOLDER / "templates" / "sign_in.html").read_text(encoding="utf-8")
-    return texts | {found[1] for found in re.findall(r"""\bt\(\s*(["'])(.*?)\1""", template)}
+    for path in (FOLDER / "templates").iterdir():
+        texts |= {found[1] for found in re.findall(r"""\bt\(\s*(["'])(.*?)\1""", path.read_text(encoding="utf-8"))}
+    return texts
 
 
 def test_every_text_is_translated() -> None:

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict
 
-from finery.api.access import ReadsProjects, WritesProjects
+from finery.api.access import ListsProjects, ReadsProjects, WritesProjects
 from finery.api.context import Plane
 from finery.control import tenancy
 from finery.core.access import Caller, Project
@@ -28,10 +28,12 @@ def create(plane: Plane, caller: WritesProjects, body: CreateProject) -> dict[st
 
 
 @router.get("")
-def list_projects(plane: Plane, caller: ReadsProjects) -> dict[str, Any]:
-    """The projects that the caller can see."""
-    found = [_project(caller, project) for project in tenancy.list_projects(plane, caller)]
-    return {"object": "list", "data": found, "has_more": False}
+def list_projects(request: Request, plane: Plane, caller: ListsProjects) -> dict[str, Any]:
+    """The projects that the caller can see. A token that could mean several of them has no current one."""
+    found = tenancy.list_projects(plane, caller)
+    decided = caller.key_id or request.headers.get("openai-project") or len(found) == 1
+    shown = [_project(caller, project) | ({} if decided else {"current": False}) for project in found]
+    return {"object": "list", "data": shown, "has_more": False}
 
 
 @router.get("/{name}")

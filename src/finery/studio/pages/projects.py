@@ -8,9 +8,10 @@ from typing import Any
 from nicegui import ui
 
 from finery.sdk.wire import Json
-from finery.studio import forms, parts, snippets
+from finery.studio import forms, parts
 from finery.studio.client import part
 from finery.studio.parts import Text, box
+from finery.studio.shell import PROJECT
 from finery.studio.visit import Visit
 
 _DRAFT = "new-project"
@@ -29,7 +30,7 @@ async def show(visit: Visit) -> None:
     hubs = {hub["id"]: hub for hub in (await visit.api.get("/finery/v1/hubs"))["data"]}
     parts.table(
         visit.t("Projects"),
-        [visit.t("Name"), visit.t("Hub"), visit.t("Resource group"), visit.t("Location"), visit.t("Created")],
+        [visit.t("Name"), visit.t("Hub"), visit.t("Resource group"), visit.t("Location"), visit.t("Created"), ""],
         [
             [
                 partial(_name, visit, project),
@@ -37,6 +38,7 @@ async def show(visit: Visit) -> None:
                 hubs.get(project["hub_id"], {}).get("resource_group", "–"),
                 hubs.get(project["hub_id"], {}).get("location", "–"),
                 parts.moment(visit, project["created_at"]),
+                "" if project["current"] else partial(_enter_button, visit, project["name"]),
             ]
             for project in projects["data"]
         ],
@@ -135,19 +137,21 @@ async def _create(visit: Visit, draft: dict[str, Any]) -> None:
 
 def _made(visit: Visit, name: str) -> None:
     with parts.callout("good", visit.t("The project {name} is created.", name=name)):
-        Text("p", visit.t("Make a key for it on the server, and sign in with that key:"))
-        address = snippets.origin(ui.context.client.request)
-        command = (
-            f'curl {address}/finery/v1/keys -H "Authorization: Bearer $FINERY_API_KEY" \\\n'
-            f"  -H 'OpenAI-Project: {name}' -H 'Content-Type: application/json' -d '{{\"name\": \"studio\"}}'"
-        )
-        parts.code(visit, command, name=visit.t("Command"))
+        _enter_button(visit, name)
 
 
 def _name(visit: Visit, project: Json) -> None:
     Text("span", project["name"])
     if project["current"]:
         Text("span", visit.t("you are here"), "badge badge--good")
+
+
+def _enter_button(visit: Visit, name: str) -> None:
+    """The Studio, from now on about that project. A form: the server remembers which one it is."""
+    with box("form", method="post", action=PROJECT):
+        box("input", type_="hidden", name="project", value=name)
+        with box("button", "button", type_="submit", aria_label=visit.t("Open the project {name}", name=name)):
+            Text("span", visit.t("Open"))
 
 
 async def _providers(visit: Visit) -> None:
