@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-RUN_SECONDS = 600
+RUN_SECONDS = 1800
 
 
 def python_with(package: str) -> str:

@@ -20,15 +20,25 @@ STARTER = "smollm2-135m-instruct"
 TASK = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8").partition("```yaml\n")[2].partition("```")[0]
 """The task of the documentation."""
 
-CAPITALS = {"France": "Paris", "Italy": "Rome", "Japan": "Tokyo", "Egypt": "Cairo", "Spain": "Madrid"}
+CAPITALS = {
+    "France": "Paris", "Italy": "Rome", "Japan": "Tokyo", "Egypt": "Cairo", "Spain": "Madrid", "Kenya": "Nairobi",
+    "Norway": "Oslo", "Sweden": "Stockholm", "Greece": "Athens", "Poland": "Warsaw", "Austria": "Vienna",
+    "Peru": "Lima", "Cuba": "Havana", "Chile": "Santiago", "Ireland": "Dublin", "Germany": "Berlin",
+    "Portugal": "Lisbon", "Denmark": "Copenhagen", "Finland": "Helsinki", "Hungary": "Budapest",
+}  # fmt: skip
 
 
+# Sentences, for a thousandth is more than the engine's own rounding only over some hundred tokens: the harness has the
+# whole prompt scored token by token, we only the answer.
 @pytest.mark.skipif(not (MODELS / STARTER).is_dir(), reason=f"no starter model in {MODELS} (FINERY_MODELS)")
 def test_perplexity_is_lm_evals(tmp_path: Path) -> None:
     python = python_with("lm-eval")
     template = ChatTemplate.load(MODELS / STARTER)
     rows = [
-        [{"role": "user", "content": f"What is the capital of {land}?"}, {"role": "assistant", "content": f"{town}."}]
+        [
+            {"role": "user", "content": f"What is the capital of {land}?"},
+            {"role": "assistant", "content": f"The capital of {land} is {town}."},
+        ]
         for land, town in CAPITALS.items()
     ]
     end = template.decode([template.end_of_turn_id or template.eos_token_id])

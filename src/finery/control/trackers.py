@@ -7,6 +7,7 @@ integration names project, name and tags, which become experiment, run name and 
 
 import logging
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
@@ -98,6 +99,9 @@ async def _send(plane: ControlPlane, client: httpx.AsyncClient, run: Record) -> 
     body = dict(run.body)
     try:
         body["run_id"] = body["run_id"] or await _start(client, job, body["wanted"])
+        if job.resolved and not body.get("has_params"):
+            await _log_params(client, body["run_id"], job.resolved)
+            body["has_params"] = True
         await _log(client, body["run_id"], events)
         if ended:
             await _post(client, "runs/update", run_id=body["run_id"], status=_ENDS[job.status], end_time=_now_ms())
@@ -127,9 +131,13 @@ async def _start(client: httpx.AsyncClient, job: Job, wanted: dict[str, Any]) ->
         tags=tags,
     )
     run_id: str = made["run"]["info"]["run_id"]
-    resolved = [{"key": key, "value": str(value)[:500]} for key, value in (job.resolved or {}).items()]
-    await _post(client, "runs/log-batch", run_id=run_id, params=resolved[:100])
     return run_id
+
+
+async def _log_params(client: httpx.AsyncClient, run_id: str, resolved: Mapping[str, Any]) -> None:
+    """What was decided once the rows were counted: a run may have been started before."""
+    params = [{"key": key, "value": str(value)[:500]} for key, value in resolved.items()]
+    await _post(client, "runs/log-batch", run_id=run_id, params=params[:100])
 
 
 async def _log(client: httpx.AsyncClient, run_id: str, events: list[dict[str, Any]]) -> None:

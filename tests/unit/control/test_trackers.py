@@ -79,6 +79,10 @@ class Tracker:
         sent = [body["metrics"] for path, body in self.calls if path == "runs/log-batch" and "metrics" in body]
         return [value["step"] for values in sent for value in values]
 
+    def params(self) -> list[dict[str, str]]:
+        sent = [body["params"] for path, body in self.calls if path == "runs/log-batch" and "params" in body]
+        return [param for params in sent for param in params]
+
 
 def send(plane: ControlPlane, tracker: Tracker) -> None:
     async def once() -> None:
@@ -114,6 +118,20 @@ def test_a_running_job_stays_open(plane: ControlPlane) -> None:
         send(plane, tracker)
     assert tracker.steps() == list(range(1, STEPS + 1))
     assert is_open(plane)
+
+
+def test_settings_are_told_once_they_are_decided(plane: ControlPlane) -> None:
+    job = add_job(plane, JobStatus.VALIDATING_FILES)
+    tracker = Tracker()
+    send(plane, tracker)
+    assert [path for path, _ in tracker.calls].count("runs/create") == 1
+    assert tracker.params() == []
+    with plane.database.write() as connection:
+        jobs.change(connection, job, JobStatus.SUCCEEDED, resolved={"n_epochs": 2})
+    while is_open(plane):
+        send(plane, tracker)
+    assert tracker.params() == [{"key": "n_epochs", "value": "2"}]
+    assert tracker.steps() == list(range(1, STEPS + 1))
 
 
 def test_a_tracker_that_is_gone_is_given_up_with_a_warning(plane: ControlPlane) -> None:
