@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+import shutil
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,6 +11,7 @@ from typing import Any, TypeVar
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from finery.core.errors import ContextOverflow, CorruptArtifact, InvalidRequest, UnknownModel
@@ -332,3 +334,24 @@ def test_another_bases_adapter_and_a_damaged_one_are_refused(
         served.run(served.engine.add_adapter("damaged", damaged))
     assert sorted(served.engine.adapters()) == ["first", "second"]
     assert served.ask(adapter="first")[2].completion_tokens > 0
+
+
+def test_a_model_that_went_astray_answers_but_nobody_knows_how_likely(
+    case: tuple[str, str], served: Served, family: str, tiny_adapters: dict[str, list[Path]], tmp_path: Path
+) -> None:
+    if case[0] != "llamacpp":
+        pytest.skip("what llama.cpp makes of a model whose numbers are none")
+    astray = tmp_path / "astray"
+    shutil.copytree(tiny_adapters[family][0], astray, ignore=shutil.ignore_patterns("*.gguf"))
+    weights = astray / "adapter_model.safetensors"
+    save_file({name: tensor * 1e4 for name, tensor in load_file(weights).items()}, weights)
+    served.run(served.engine.add_adapter("astray", astray))
+    try:
+        _, tokens, finish = served.ask(adapter="astray", logprobs=1, max_tokens=3)
+        assert finish.completion_tokens == 3
+        assert [token.logprob for token in tokens] == [None] * 3
+        prompt = [token.id for token in tokens]
+        scored = served.run(served.answers.score(prompt, adapter="astray", top=1, start=1))
+        assert [token.logprob for token in scored] == [None, None]
+    finally:
+        served.run(served.engine.remove_adapter("astray"))

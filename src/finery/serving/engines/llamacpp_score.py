@@ -8,12 +8,17 @@ character, nor an end-of-turn token: these are looked up among all alternatives 
 from collections.abc import Sequence
 from typing import Any
 
+from finery.core.errors import Unavailable
 from finery.serving.engines.base import Token
 from finery.serving.engines.llamacpp_completions import Completions
 from finery.serving.pieces import TokenPieces
 
 _ANY_ASCII = r"root ::= [\x20-\x7E]"
 """What is chosen doesn't matter, as long as it is a whole character: llama.cpp tells nothing where it isn't."""
+
+_NO_NUMBERS = "empty grammar stack"
+"""In what llama.cpp says where nothing that the grammar allows can be chosen: the model's own numbers are none (NaN),
+as after a training that went astray. Such a model answers nonsense; how likely that was, nobody can tell."""
 
 
 async def score(
@@ -46,6 +51,8 @@ async def _forced(
 ) -> list[Token]:
     grammar = "root ::= " + " ".join(f"<[{token}]>" for token in forced)
     answer = await _complete(completions, before, len(forced), max(top, 1), fields | {"grammar": grammar})
+    if answer is None:
+        return [Token(id=token) for token in forced]
     return [_token(token, there, top) for token, there in zip(forced, answer, strict=True)]
 
 
@@ -54,7 +61,10 @@ async def look_up(completions: Completions, tokens: Sequence[int], *, top: int, 
     *before, last = tokens
     few = max(top, 1)
     for count in (few + 50, 1 << 20):
-        [there] = await _complete(completions, before, 1, count, fields | {"grammar": _ANY_ASCII})
+        answer = await _complete(completions, before, 1, count, fields | {"grammar": _ANY_ASCII})
+        if answer is None:
+            return Token(id=last)
+        [there] = answer
         found = [other["logprob"] for other in there["top_logprobs"] if other["id"] == last]
         if found:
             return _token(last, there | {"logprob": found[0]}, top)
@@ -63,7 +73,8 @@ async def look_up(completions: Completions, tokens: Sequence[int], *, top: int, 
 
 async def _complete(
     completions: Completions, prompt: Sequence[int], count: int, alternatives: int, fields: dict[str, Any]
-) -> list[dict[str, Any]]:
+) -> list[dict[str, Any]] | None:
+    """The tokens with their probabilities; None where the model has none."""
     body = fields | {
         "prompt": list(prompt),
         "n_predict": count,
@@ -72,7 +83,12 @@ async def _complete(
         "samplers": ["temperature"],
         "cache_prompt": True,
     }
-    return list((await completions.whole(body))["completion_probabilities"])
+    try:
+        return list((await completions.whole(body))["completion_probabilities"])
+    except Unavailable as error:
+        if _NO_NUMBERS in error.message:
+            return None
+        raise
 
 
 def _token(token: int, there: dict[str, Any], top: int) -> Token:
