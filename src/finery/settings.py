@@ -43,6 +43,12 @@ VARIABLES = (
     ("currency", "FINERY_CURRENCY", "Currency of prices and budgets (default USD)."),
     ("filter_seconds", "FINERY_FILTER_SECONDS", "How long the content filter may take for a text (default 10)."),
     (
+        "guard_url",
+        "FINERY_GUARD_URL",
+        "Guard model on the network: an OpenAI API, as http://host:8000/v1 (default none).",
+    ),
+    ("guard_key", "FINERY_GUARD_KEY", "Its key, if it wants one."),
+    (
         "training_data_threshold",
         "FINERY_TRAINING_DATA_THRESHOLD",
         "Severity at which a row of training data is refused: Off, Low, Medium or High (default High).",
@@ -104,6 +110,9 @@ class Settings:
     currency: str = "USD"
     """Of prices and budgets: a word, nothing is converted."""
     filter_seconds: float = 10.0
+    guard_url: str = ""
+    """Not for whoever writes policies to choose: prompts and the key go there."""
+    guard_key: str = ""
     training_data_threshold: str = "High"
     defect_rate_limit: float = 0.25
     private_webhooks: int = 0

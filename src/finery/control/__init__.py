@@ -42,6 +42,7 @@ traffic      answers as they end: what is counted of each
 metrics      what was counted, kept and told
 policies     content filter policies, and which one a name answers under
 blocklists   lists of terms that policies look for
+guards       a guard model asked about a prompt or a completion
 works        protected works: texts that completions are not to repeat
 memorised    training rows that a model knows by heart
 overlaps     hashed runs of texts, kept and made ready
@@ -68,6 +69,7 @@ likelihoods  how likely a row's answer is under a model
 asking       a request to our own endpoints from inside
 crowd        many pieces of work, a few at once
 kept         records that live through states
+addresses    what others chose and this server calls
 webhooks     who wants to hear of what, and telling them
 texts        tokens of texts
 tools        which calls are asked of a model, and those it makes

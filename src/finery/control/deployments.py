@@ -165,8 +165,13 @@ def delete(plane: ControlPlane, caller: Caller, name: str) -> bool:
 
     Raises:
         NotFound: there is none of that name.
+        Conflict: it is a policy's guard.
     """
     deployment = get(plane, caller, name)
+    if guarded := policies.guarded_by(plane, caller, name):
+        raise Conflict(
+            f"The deployment '{name}' is the guard of the policies: {', '.join(guarded)}. Give them another one first."
+        )
     with plane.database.write() as connection:
         costs.charge_hosting(connection, caller.project.id, name)
         fields = {"status": DeploymentStatus.DELETING, "updated_at": now()}

@@ -11,6 +11,7 @@ from finery.core.ids import check_name, new_id
 from finery.core.policies import ALIASES, BUILT_IN, DEFAULT, Policy
 from finery.core.records import Kind, Record
 from finery.core.roles import Permission
+from finery.safety.guards import KINDS
 from finery.storage import deployments, records
 
 
@@ -40,7 +41,8 @@ def put(plane: ControlPlane, caller: Caller, policy: Policy) -> Policy:
     Filters that it doesn't name are those of its base policy, the default one where none is named.
 
     Raises:
-        InvalidRequest: a filter or threshold that isn't one, or a base policy or a blocklist that isn't there.
+        InvalidRequest: a filter, threshold or guard that isn't one, or a base policy, a blocklist or a deployment that
+            isn't there.
         Conflict: the name of a built-in policy.
     """
     check_name(policy.name, what="a content filter policy")
@@ -49,8 +51,12 @@ def put(plane: ControlPlane, caller: Caller, policy: Policy) -> Policy:
             f"'{policy.name}' is built in and can't be changed. Give your policy another name.", param="name"
         )
     policy = policies.check(policy).over(_base(plane, caller, policy))
+    _check_guard(plane, policy)
     moment = now()
     with plane.database.write() as connection:
+        guard = policy.guard.deployment if policy.guard else None
+        if guard is not None and deployments.get(connection, caller.project.id, guard) is None:
+            raise InvalidRequest(f"There is no deployment '{guard}' in this project to be the guard.", param="guard")
         for use in policy.blocklists:
             if not records.list_owned(connection, caller.project.id, Kind.BLOCKLIST, use.name):
                 raise InvalidRequest(
@@ -71,7 +77,10 @@ def put(plane: ControlPlane, caller: Caller, policy: Policy) -> Policy:
                 created_at=created_at,
             ),
         )
-        audit.record(connection, caller, "policies.put", policy.name, weaker_than_default=saved.weakened)
+        guarding = dataclasses.asdict(saved.guard) if saved.guard else None
+        audit.record(
+            connection, caller, "policies.put", policy.name, weaker_than_default=saved.weakened, guard=guarding
+        )
     return saved
 
 
@@ -121,6 +130,32 @@ def of_name(plane: ControlPlane, caller: Caller, name: str) -> Policy:
         deployment = deployments.get(connection, caller.project.id, name)
     chosen = deployment.policy if deployment else None
     return (_find(plane, caller, chosen) or DEFAULT) if chosen else DEFAULT
+
+
+def guarded_by(plane: ControlPlane, caller: Caller, deployment: str) -> list[str]:
+    """The policies whose guard a deployment is."""
+    return [one.name for one in list_all(plane, caller) if one.guard and one.guard.deployment == deployment]
+
+
+def _check_guard(plane: ControlPlane, policy: Policy) -> None:
+    guard = policy.guard
+    if guard is None:
+        if any(one.name == "guard" and one.enabled for one in policy.content_filters):
+            raise InvalidRequest("The policy has a filter for a guard and no guard; name one.", param="guard")
+        return
+    if guard.kind not in KINDS:
+        raise InvalidRequest(f"{guard.kind!r} is no kind of guard; there are {', '.join(KINDS)}.", param="guard")
+    if guard.deployment is None and not plane.settings.guard_url:
+        raise InvalidRequest(
+            "The guard names no deployment, and this server has no guard on the network. Name one of the project's "
+            "deployments, or let the operator set FINERY_GUARD_URL.",
+            param="guard",
+        )
+    if (guard.deployment is None) == (guard.model is None):
+        raise InvalidRequest(
+            "A guard is a deployment of the project, or the model of the guard on the network: name one of them.",
+            param="guard",
+        )
 
 
 def _base(plane: ControlPlane, caller: Caller, policy: Policy) -> Policy:

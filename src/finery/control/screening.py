@@ -7,11 +7,12 @@ pass through the same code. What happens when the filter itself fails is the pol
 import asyncio
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial, reduce
 from typing import Any
 
-from finery.control import blocklists, chat, memorised, policies, works
+from finery.control import blocklists, chat, guards, memorised, policies, works
 from finery.control.models import ResolvedModel
 from finery.control.plane import ControlPlane
 from finery.core.access import Caller
@@ -23,6 +24,8 @@ from finery.safety.filter import FilterError
 from finery.safety.overlaps import LONGEST_RUN_CHARACTERS, Runs
 
 log = logging.getLogger(__name__)
+
+AskGuard = Callable[[], Awaitable[Verdict]]
 
 BLOCKED_MESSAGE = (
     "The response was filtered due to the prompt triggering Azure OpenAI's content management policy. Please modify "
@@ -56,6 +59,8 @@ class Gate:
     """Azure's `content_filter_results` of the prompt; empty where nothing was looked for."""
     look: "Look"
     """What is looked for in the completion."""
+    asked: str = ""
+    """The prompt, for a guard."""
 
     async def judge_completion(self, text: str, begin: int = 0) -> Judgement:
         """What the policy makes of a completion's text from a place on; what stands before was judged already.
@@ -65,7 +70,8 @@ class Gate:
         """
         part = Said(text=text[max(0, begin - CONTEXT_CHARACTERS) :], role="assistant")
         written = text[max(0, begin - LONGEST_RUN_CHARACTERS) :]
-        return await _judged(self.plane, self.policy, Source.COMPLETION, [part], self.look, [written])
+        guard = _guard(self.plane, self.caller, self.policy, Source.COMPLETION, self.asked, part.text)
+        return await _judged(self.plane, self.policy, Source.COMPLETION, [part], self.look, [written], guard)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,13 +98,16 @@ async def open_gate(plane: ControlPlane, caller: Caller, name: str, prompt: Sequ
     policy = await asyncio.to_thread(policies.of_name, plane, caller, name)
     before = await asyncio.to_thread(_look, plane, caller, policy, Source.PROMPT, model)
     after = await asyncio.to_thread(_look, plane, caller, policy, Source.COMPLETION, model)
-    judgement = await _judged(plane, policy, Source.PROMPT, prompt, before, [part.text for part in prompt])
+    written = [part.text for part in prompt]
+    asked = "\n\n".join(written)
+    guard = _guard(plane, caller, policy, Source.PROMPT, asked, None)
+    judgement = await _judged(plane, policy, Source.PROMPT, prompt, before, written, guard)
     if judgement.blocked:
         with plane.traffic.watch(caller.project.id, name) as watch:
             for reason in judgement.reasons:
                 watch.filtered("prompt", reason)
             raise ContentFiltered(BLOCKED_MESSAGE, param="prompt", results=judgement.results)
-    return Gate(plane=plane, caller=caller, policy=policy, prompt_results=judgement.results, look=after)
+    return Gate(plane=plane, caller=caller, policy=policy, prompt_results=judgement.results, look=after, asked=asked)
 
 
 def said(messages: Sequence[Mapping[str, Any]]) -> list[Said]:
@@ -159,8 +168,22 @@ def _look(plane: ControlPlane, caller: Caller, policy: Policy, source: Source, m
     return Look(lists=lists, runs=runs)
 
 
+def _guard(
+    plane: ControlPlane, caller: Caller, policy: Policy, source: Source, prompt: str, completion: str | None
+) -> AskGuard | None:
+    if policy.guard is None or policy.filter("guard", source) is None:
+        return None
+    return partial(guards.examine, plane, caller, policy.guard, prompt, completion)
+
+
 async def _judged(
-    plane: ControlPlane, policy: Policy, source: Source, parts: Sequence[Said], look: Look, written: Sequence[str]
+    plane: ControlPlane,
+    policy: Policy,
+    source: Source,
+    parts: Sequence[Said],
+    look: Look,
+    written: Sequence[str],
+    guard: AskGuard | None,
 ) -> Judgement:
     """`written`: the texts in which words of others are looked for."""
     if not policy.looks_at(source):
@@ -170,15 +193,20 @@ async def _judged(
     try:
         if look.failure:
             raise look.failure
-        verdicts = await examine(plane, [part.text for part in parts])
+        verdicts, guarded = await asyncio.gather(
+            examine(plane, [part.text for part in parts]), guard() if guard else _nothing()
+        )
     except (TooLarge, Unavailable):
         if policy.on_filter_error == OnFilterError.BLOCK:
             raise
         return Judgement(results=FILTER_ERROR)
-    joined = Verdict()
-    for part, verdict in zip(parts, verdicts, strict=True):
-        joined = joined.join(_of_role(part, verdict))
-    return judge(policy, source, joined.join(await asyncio.to_thread(_looked, look, parts, written)))
+    looked = await asyncio.to_thread(_looked, look, parts, written)
+    told = map(_of_role, parts, verdicts)
+    return judge(policy, source, reduce(Verdict.join, told, looked.join(guarded)))
+
+
+async def _nothing() -> Verdict:
+    return Verdict()
 
 
 def _looked(look: Look, parts: Sequence[Said], written: Sequence[str]) -> Verdict:

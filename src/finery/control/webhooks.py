@@ -10,18 +10,15 @@ import base64
 import contextlib
 import hashlib
 import hmac
-import ipaddress
 import json
 import logging
 import secrets
-import socket
 import time
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 
-from finery.control import audit
+from finery.control import addresses, audit
 from finery.control.plane import ControlPlane, now
 from finery.core.access import Caller
 from finery.core.errors import InvalidRequest, NotFound, Unavailable
@@ -208,27 +205,19 @@ async def _deliver(plane: ControlPlane, delivery: Record) -> None:
 
 
 async def _send(plane: ControlPlane, endpoint: Record, event: dict[str, Any]) -> int:
-    parts = urlsplit(endpoint.body["url"])
-    address = await asyncio.to_thread(_allowed_address, plane, endpoint.body["url"])
+    private = bool(plane.settings.private_webhooks)
+    address = await asyncio.to_thread(addresses.allowed, endpoint.body["url"], private=private)
     body = json.dumps(event, separators=(",", ":")).encode()
     timestamp = str(now())
     live = [secret for secret, until in endpoint.body["secrets"] if until is None or until > now()]
     headers = {
-        "host": parts.netloc.rpartition("@")[2],
         "content-type": "application/json",
         "user-agent": "Finery-Webhooks/1.0",
         "webhook-id": event["id"],
         "webhook-timestamp": timestamp,
         "webhook-signature": " ".join(signature(secret, event["id"], timestamp, body) for secret in live),
     }
-    # Called by the very address that was looked at: a name that answers otherwise the second time can't trick us.
-    host = f"[{address}]" if ":" in address else address
-    port = f":{parts.port}" if parts.port else ""
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS, follow_redirects=False, trust_env=False) as client:
-        url = f"{parts.scheme}://{host}{port}{path}"
-        extensions = {"sni_hostname": parts.hostname} if parts.scheme == "https" else {}
-        answer = await client.post(url, content=body, headers=headers, extensions=extensions)
+    answer = await addresses.post(address, body, headers, seconds=TIMEOUT_SECONDS)
     return answer.status_code
 
 
@@ -240,36 +229,7 @@ def _check(plane: ControlPlane, url: str, event_types: list[str]) -> None:
         )
     # A host that can't be found today may be there tomorrow: its address is looked at again before each delivery.
     with contextlib.suppress(OSError):
-        _allowed_address(plane, url)
-
-
-def _allowed_address(plane: ControlPlane, url: str) -> str:
-    """The address behind a URL, if it may be called.
-
-    Raises:
-        InvalidRequest: not https, or an address of a private network, unless the operator allows those.
-        OSError: the name isn't known.
-    """
-    try:
-        parts = urlsplit(url)
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-    except ValueError as error:
-        raise InvalidRequest(f"{url!r} is not a URL.", param="url") from error
-    private_allowed = plane.settings.private_webhooks
-    if parts.scheme not in ("https", "http"):
-        raise InvalidRequest(f"{url!r} is not an https URL.", param="url")
-    if not parts.hostname:
-        raise OSError(f"{url!r} names no host")
-    found = {str(info[4][0]) for info in socket.getaddrinfo(parts.hostname, port, proto=socket.IPPROTO_TCP)}
-    public = all(ipaddress.ip_address(address).is_global for address in found)
-    if public and parts.scheme != "https":
-        raise InvalidRequest(f"{url} isn't https; what is told there could be read on the way.", param="url")
-    if not public and not private_allowed:
-        raise InvalidRequest(
-            f"{url} leads to a private address. The operator can allow that with FINERY_PRIVATE_WEBHOOKS=1.",
-            param="url",
-        )
-    return sorted(found)[0]
+        addresses.allowed(url, private=bool(plane.settings.private_webhooks))
 
 
 def _event(event_type: str, object_id: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ CATEGORIES = ("hate", "sexual", "violence", "self_harm")
 """Harms with a severity."""
 DETECTIONS = (
     "jailbreak", "indirect_attack", "profanity", "personal_information", "protected_material_text",
-    "memorised_training_rows",
+    "memorised_training_rows", "guard",
 )  # fmt: skip
 """What is there or isn't."""
 OF_COMPLETIONS = ("memorised_training_rows",)
@@ -25,6 +25,7 @@ OF_COMPLETIONS = ("memorised_training_rows",)
 LEVELS = ("safe", "low", "medium", "high")
 
 MAX_FILTERS = 40
+MAX_GUARD_SECONDS = 60.0
 MAX_BLOCKLISTS = 20
 
 
@@ -72,6 +73,19 @@ class BlocklistUse:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Guard:
+    """A model that is asked about prompts and completions besides the classifier."""
+
+    kind: str
+    """What it is asked, and how its answers are read: `safety.guards.KINDS`."""
+    deployment: str | None = None
+    """One of the project's; None: the operator's guard on the network."""
+    model: str | None = None
+    """What the guard on the network calls it."""
+    timeout_seconds: float = 10.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Policy:
     """What a deployment's prompts and completions have to pass."""
 
@@ -80,6 +94,7 @@ class Policy:
     on_filter_error: OnFilterError = OnFilterError.BLOCK
     content_filters: tuple[ContentFilter, ...] = ()
     blocklists: tuple[BlocklistUse, ...] = ()
+    guard: Guard | None = None
     base_policy: str | None = None
     built_in: bool = False
     created_at: int = 0
@@ -91,10 +106,13 @@ class Policy:
         return next(found, None)
 
     def over(self, base: "Policy") -> "Policy":
-        """This policy, with the filters of another where it names none."""
-        named = {(one.name, one.source) for one in self.content_filters}
-        rest = (one for one in base.content_filters if (one.name, one.source) not in named)
-        return dataclasses.replace(self, content_filters=(*self.content_filters, *rest))
+        """This policy, with the filters and the guard of another where it names none. A guard blocks unless it says
+        otherwise."""
+        guard, filters = self.guard or base.guard, self.content_filters
+        for more in (base.content_filters, _GUARDED if guard else ()):
+            named = {(one.name, one.source) for one in filters}
+            filters += tuple(one for one in more if (one.name, one.source) not in named)
+        return dataclasses.replace(self, guard=guard, content_filters=filters)
 
     def looks_at(self, source: Source) -> bool:
         """Whether anything is looked for in a direction."""
@@ -213,6 +231,12 @@ def check(policy: Policy) -> Policy:
                 f"The severity threshold of {wanted.name} is {wanted.severity_threshold!r}; it is Low, Medium or High.",
                 param="content_filters",
             )
+    if policy.guard and not 0 < policy.guard.timeout_seconds <= MAX_GUARD_SECONDS:
+        raise InvalidRequest(
+            f"The guard's timeout is {policy.guard.timeout_seconds:g} s; it is more than 0 and at most "
+            f"{MAX_GUARD_SECONDS:g} s.",
+            param="guard",
+        )
     return policy
 
 
@@ -227,6 +251,7 @@ def from_body(body: Mapping[str, Any]) -> Policy:
             "on_filter_error": OnFilterError(body["on_filter_error"]),
             "content_filters": tuple(filters),
             "blocklists": tuple(uses),
+            "guard": Guard(**body["guard"]) if body.get("guard") else None,
         }
     )
 
@@ -241,6 +266,8 @@ def _rank(wanted: ContentFilter) -> int:
 def _both(name: str) -> list[ContentFilter]:
     return [ContentFilter(name=name, source=source, severity_threshold="Medium") for source in Source]
 
+
+_GUARDED = tuple(ContentFilter(name="guard", source=source) for source in Source)
 
 DEFAULT = Policy(
     name="default",

@@ -9,6 +9,7 @@ classifier   log-odds → severities and detections
 lexicon      swear words
 overlaps     what texts say word for word, as hashed runs of words
 blocklists   exact terms and RE2 expressions
+guards       what guard models are asked, and what their answers mean
 process      the classifier as a process of its own
 filter       the door to that process
 """

@@ -53,7 +53,8 @@ TABLE = (
     Support(
         path=arm.ACCOUNT + "/raiPolicies",
         client="azure-mgmt-cognitiveservices",
-        differences="Filters that a policy leaves out are those of its base policy. No custom topics.",
+        differences="Filters that a policy leaves out are those of its base policy. No custom topics; `guard` (a guard "
+        "model) is Finery's own field.",
     ),
     Support(
         path=arm.ACCOUNT,

@@ -1,6 +1,7 @@
 """Azure Resource Manager: content filter policies of an account, which a deployment names as its `raiPolicyName`."""
 
 import contextlib
+import dataclasses
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends
@@ -11,9 +12,10 @@ from finery.api.access import ReadsSafety, WritesSafety
 from finery.api.azure import arm, errors, versions
 from finery.api.azure.arm import Account, OfAccount, Wire
 from finery.api.context import Plane
+from finery.api.finery.policies import GuardBody
 from finery.control import policies
 from finery.core.errors import NotFound
-from finery.core.policies import BlocklistUse, ContentFilter, Mode, Policy, Source
+from finery.core.policies import BlocklistUse, ContentFilter, Guard, Mode, Policy, Source
 
 router = APIRouter(
     prefix=arm.ACCOUNT + "/raiPolicies",
@@ -62,6 +64,8 @@ class Properties(BaseModel):
     base_policy: Annotated[str | None, Field(alias="basePolicyName", max_length=64)] = None
     filters: Annotated[list[Filter], Field(alias="contentFilters", max_length=40)] = Field(default_factory=list)
     blocklists: Annotated[list[Blocklist] | None, Field(alias="customBlocklists", max_length=20)] = None
+    guard: GuardBody | None = None
+    """Finery's own: Azure's policies have no guard model."""
 
 
 class PutPolicy(BaseModel):
@@ -107,6 +111,7 @@ def put(plane: Plane, caller: WritesSafety, account: OfAccount, name: str, body:
             blocklists=tuple(
                 BlocklistUse(name=one.name, source=one.source, blocking=one.blocking) for one in asked.blocklists or ()
             ),
+            guard=Guard(**asked.guard.model_dump()) if asked.guard else None,
             base_policy=asked.base_policy,
         ),
     )
@@ -153,5 +158,6 @@ def _policy(account: Account, found: Policy) -> Wire:
                 {"blocklistName": one.name, "blocking": one.blocking, "source": one.source.value}
                 for one in found.blocklists
             ],
+            **({"guard": dataclasses.asdict(found.guard)} if found.guard else {}),
         },
     }

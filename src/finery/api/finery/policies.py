@@ -1,6 +1,7 @@
 """/finery/v1/policies: content filter policies."""
 
-from typing import Any
+import dataclasses
+from typing import Annotated, Any
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
@@ -8,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from finery.api.access import ReadsSafety, WritesSafety
 from finery.api.context import Plane
 from finery.control import policies
-from finery.core.policies import BlocklistUse, ContentFilter, Mode, OnFilterError, Policy, Source
+from finery.core.policies import BlocklistUse, ContentFilter, Guard, Mode, OnFilterError, Policy, Source
 
 router = APIRouter(prefix="/finery/v1/policies", tags=["policies"])
 
@@ -33,6 +34,16 @@ class BlocklistBody(BaseModel):
     blocking: bool = True
 
 
+class GuardBody(BaseModel):
+    """A guard model: a deployment, or the model of the operator's guard on the network."""
+
+    model_config = ConfigDict(extra="forbid")
+    kind: str
+    deployment: str | None = None
+    model: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    timeout_seconds: float = 10.0
+
+
 class PutPolicy(BaseModel):
     """The body of a policy; left out filters are those of the default policy."""
 
@@ -41,6 +52,7 @@ class PutPolicy(BaseModel):
     on_filter_error: OnFilterError = OnFilterError.BLOCK
     content_filters: list[FilterBody] = Field(default_factory=list)
     blocklists: list[BlocklistBody] = Field(default_factory=list)
+    guard: GuardBody | None = None
     base_policy: str | None = None
 
 
@@ -66,6 +78,7 @@ def put(plane: Plane, caller: WritesSafety, name: str, body: PutPolicy) -> dict[
         on_filter_error=body.on_filter_error,
         content_filters=tuple(ContentFilter(**one.model_dump()) for one in body.content_filters),
         blocklists=tuple(BlocklistUse(**one.model_dump()) for one in body.blocklists),
+        guard=Guard(**body.guard.model_dump()) if body.guard else None,
         base_policy=body.base_policy,
     )
     return to_json(policies.put(plane, caller, asked))
@@ -98,6 +111,7 @@ def to_json(policy: Policy) -> dict[str, Any]:
             for one in policy.content_filters
         ],
         "blocklists": [{"name": use.name, "source": use.source, "blocking": use.blocking} for use in policy.blocklists],
+        "guard": dataclasses.asdict(policy.guard) if policy.guard else None,
         "weaker_than_default": policy.weakened,
         "created_at": policy.created_at,
         "updated_at": policy.updated_at,
