@@ -135,6 +135,23 @@ def test_a_blocked_completion_ends_with_content_filter(
     assert response.incomplete_details.reason == "content_filter"
 
 
+def test_blocked_completions_are_counted_as_such(
+    client: openai.OpenAI, http: httpx.Client, deployments: dict[str, str]
+) -> None:
+    def told(policy: str) -> tuple[int, int, int]:
+        found = http.get(f"/finery/v1/deployments/{deployments[policy]}/metrics").json()
+        by_list = sum(count for name, count in found["filtered"].items() if name.startswith("completion:"))
+        return found["requests"], found["outcomes"].get("content_filter", 0), by_list
+
+    for policy in ("strict", "flowing"):
+        before = told(policy)
+        for stream in (False, True):
+            asked: dict[str, Any] = {"model": deployments[policy], "temperature": 0, "max_tokens": 12}
+            answer: Any = client.chat.completions.create(messages=HELLO, stream=stream, **asked)
+            assert not stream or list(answer)
+        assert [after - earlier for earlier, after in zip(before, told(policy), strict=True)] == [2, 2, 2]
+
+
 def test_an_unfiltered_deployment_answers_anything_and_says_nothing(
     client: openai.OpenAI, deployments: dict[str, str]
 ) -> None:

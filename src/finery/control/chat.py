@@ -39,9 +39,11 @@ class Part:
 
 
 async def generate(
-    plane: ControlPlane, caller: Caller, name: str, request: GenerateRequest
+    plane: ControlPlane, caller: Caller, name: str, request: GenerateRequest, *, stopped_by: Sequence[str] = ()
 ) -> AsyncGenerator[Delta | Finish, None]:
     """One answer of a model, as it is written.
+
+    Whoever stops it for what it says puts the reasons into `stopped_by` before closing it, so that they are counted.
 
     A deployment's name comes first; any other model of the project answers too, its server started when first asked.
 
@@ -55,11 +57,15 @@ async def generate(
         plane.traffic.watch(caller.project.id, name, request) as watch,
         plane.admission.enter(caller.project.id, name, model.deployment, estimate(request)) as meter,
     ):
-        async with aclosing(_generate(plane, caller, model, request)) as pieces:
-            async for piece in pieces:
-                watch.see(piece)
-                meter.see(piece)
-                yield piece
+        try:
+            async with aclosing(_generate(plane, caller, model, request)) as pieces:
+                async for piece in pieces:
+                    watch.see(piece)
+                    meter.see(piece)
+                    yield piece
+        finally:
+            for reason in stopped_by:
+                watch.filtered("completion", reason)
 
 
 async def _generate(
@@ -93,13 +99,19 @@ def use(plane: ControlPlane, model: ResolvedModel) -> AbstractAsyncContextManage
 
 
 async def answer(
-    plane: ControlPlane, caller: Caller, name: str, request: GenerateRequest, plan: Plan
+    plane: ControlPlane,
+    caller: Caller,
+    name: str,
+    request: GenerateRequest,
+    plan: Plan,
+    *,
+    stopped_by: Sequence[str] = (),
 ) -> AsyncGenerator[Part | Finish, None]:
     """One answer with its tool calls told apart from its text. Raises as `generate`."""
     request = dataclasses.replace(request, tools=plan.tools, json_schema=plan.json_schema)
     reader = CallReader(plan=plan)
     waiting: tuple[AnswerToken, ...] = ()
-    async with aclosing(generate(plane, caller, name, request)) as pieces:
+    async with aclosing(generate(plane, caller, name, request, stopped_by=stopped_by)) as pieces:
         async for piece in pieces:
             if isinstance(piece, Finish):
                 for part in _parts(reader.finish(), waiting):

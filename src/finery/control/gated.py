@@ -45,7 +45,9 @@ async def answer(
 ) -> AsyncGenerator[Part | Annotation | Finish, None]:
     """As `chat.answer`, through the gate."""
     whole = dataclasses.replace(request, tools=plan.tools)
-    async with aclosing(through(gate, chat.answer(gate.plane, gate.caller, name, request, plan))) as items:
+    reasons: list[str] = []
+    pieces = chat.answer(gate.plane, gate.caller, name, request, plan, stopped_by=reasons)
+    async with aclosing(through(gate, pieces, reasons)) as items:
         async for item in items:
             yield await _counted(gate, name, whole, item) if isinstance(item, Finish) else item
 
@@ -54,15 +56,18 @@ async def generate(
     gate: Gate, name: str, request: GenerateRequest
 ) -> AsyncGenerator[Delta | Annotation | Finish, None]:
     """As `chat.generate`, through the gate."""
-    async with aclosing(through(gate, chat.generate(gate.plane, gate.caller, name, request))) as items:
+    reasons: list[str] = []
+    pieces = chat.generate(gate.plane, gate.caller, name, request, stopped_by=reasons)
+    async with aclosing(through(gate, pieces, reasons)) as items:
         async for item in items:
             yield await _counted(gate, name, request, item) if isinstance(item, Finish) else item
 
 
 async def through(
-    gate: Gate, pieces: AsyncGenerator[P | Finish, None]
+    gate: Gate, pieces: AsyncGenerator[P | Finish, None], reasons: list[str] | None = None
 ) -> AsyncGenerator[P | Annotation | Finish, None]:
-    """An answer's pieces as far as the policy lets them; an annotation stands before the end.
+    """An answer's pieces as far as the policy lets them; an annotation stands before the end. Why an answer was stopped
+    is put into `reasons` before the pieces are closed.
 
     Raises:
         Unavailable: the filter failed, and nothing passes where it does.
@@ -73,7 +78,7 @@ async def through(
                 yield piece
         return
     way = _asynchronous if gate.policy.mode == Mode.ASYNCHRONOUS else _held_back
-    passing: _Passing[P] = _Passing(gate=gate)
+    passing: _Passing[P] = _Passing(gate=gate, reasons=[] if reasons is None else reasons)
     async with aclosing(way(passing, pieces)) as let_go:
         async for item in let_go:
             yield item
@@ -91,6 +96,8 @@ class _Passing(Generic[P]):
     """Characters of it that the reader has."""
     tokens: int = 0
     judgement: Judgement = field(default_factory=Judgement)
+    reasons: list[str]
+    """Why it was stopped."""
 
     def take(self, piece: P) -> None:
         self.waiting.append(piece)
@@ -116,6 +123,7 @@ class _Passing(Generic[P]):
 
     def stopped(self) -> Finish:
         """The end of an answer that was cut; `_counted` adds what its prompt took."""
+        self.reasons += self.judgement.reasons
         return Finish(reason="content_filter", prompt_tokens=0, completion_tokens=self.tokens)
 
 
