@@ -9,6 +9,7 @@ import pytest
 
 from browser.conftest import Person
 from browser.walk import button
+from finery.control.issuer import RETRY_SECONDS
 from oidc_provider import HERE, SECRET, Provider, free_port
 from servers import Server
 
@@ -80,7 +81,8 @@ def test_the_way_there_and_back(chromium: Any, trusting: Server, provider: Provi
     assert "eyJ" not in page.content() + str(person.context.cookies()) + page.evaluate("JSON.stringify(localStorage)")
 
     provider.stop()
-    provider.start()  # It has forgotten everybody, and signs with new keys.
+    provider.start()  # It has forgotten everybody and has new keys, which are asked for every ten seconds at most.
+    page.wait_for_timeout(RETRY_SECONDS * 1000)
     button(page, "Next").click()
     page.get_by_text("Your session has ended").wait_for()
     page.locator(".q-dialog").get_by_role("button", name="Sign in").click()
@@ -93,6 +95,7 @@ def test_the_way_there_and_back(chromium: Any, trusting: Server, provider: Provi
     assert page.get_by_label("Name of the fine-tuned model").input_value() == "half-typed"
 
     person.open("/projects")
+    button(page, "Open the project alpha").wait_for()
     person.shoot("projects")
     button(page, "Open the project alpha").click()
     page.locator(".where").get_by_text("alpha").wait_for()

@@ -5,12 +5,14 @@ What is refused, and why, is in `unit/control/test_sign_in` and `unit/studio/tes
 """
 
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
+from finery.control.issuer import RETRY_SECONDS
 from oidc_provider import HERE, SECRET, Provider, free_port
 from servers import Server
 
@@ -150,6 +152,7 @@ def test_a_provider_that_forgot_the_session_ends_it_and_the_page_is_kept(
     door = browser.get("/studio/project", params={"next": WANTED})
     assert door.url.path == "/studio/sign-in"
     assert "Your session has ended" in door.text
+    time.sleep(RETRY_SECONDS)  # It signs with new keys, which are asked for no sooner.
     assert through_the_provider(browser, "ada").url.path == "/studio/fine-tuning"
 
 
