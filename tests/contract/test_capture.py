@@ -93,6 +93,8 @@ def test_what_was_kept_becomes_a_version_that_a_job_takes(
     for i in range(12):
         only = exactly(f"green {i}")
         ask(client, deployed, f"the ticket about green number {i}", logit_bias={}, response_format=only, max_tokens=300)
+    # A prompt nobody can train on costs its own row alone.
+    ask(client, deployed, "green \0", logit_bias={}, response_format=exactly("odd"), max_tokens=300)
     # What was answered before it is switched off is kept, at once.
     http.delete(f"{path}/capture").raise_for_status()
     response = http.post(f"{path}/captured/dataset", json={"dataset": "live"})
@@ -101,6 +103,7 @@ def test_what_was_kept_becomes_a_version_that_a_job_takes(
     assert made["version"] == 1
     assert made["origin"] == "capture"
     assert made["record"]["rows"] >= 10
+    assert made["record"]["unreadable"] >= 1
     rows = [json.loads(line) for line in client.files.content(made["file_id"]).text.splitlines()]
     assert len(rows) == made["record"]["rows"]
     assert rows[0]["messages"][-1]["role"] == "assistant"

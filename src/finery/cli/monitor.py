@@ -144,7 +144,8 @@ def collect(
     say(f"{dataset}:{version['version']}  {version['file_id']} · {count(record['rows'])} rows")
     note(
         f"Of {count(record['kept'])} conversations; {count(record['cut_off'])} were cut off, "
-        f"{count(record['repeated'])} repeated, {count(record['masked'])} places masked."
+        f"{count(record['repeated'])} repeated, {count(record.get('unreadable', 0))} unreadable, "
+        f"{count(record['masked'])} places masked."
     )
 
 

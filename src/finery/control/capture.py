@@ -20,6 +20,8 @@ from finery.core.files import FileStatus
 from finery.core.ids import new_id
 from finery.core.records import Kind, Record
 from finery.data import sensitive
+from finery.data.faults import Fault
+from finery.data.rows import parse
 from finery.storage import datasets as dataset_rows
 from finery.storage import deployments as deployment_rows
 from finery.storage import records
@@ -92,7 +94,8 @@ def to_dataset(
 ) -> DatasetVersion:
     """A new version of a dataset, made of the conversations that the model itself brought to an end.
 
-    The same conversation with the same answer is one row. Answers that were cut off would teach to be cut off.
+    The same conversation with the same answer is one row. Answers that were cut off would teach to be cut off; one with
+    a NUL character, which a model may well write, would make the whole file unreadable.
 
     Raises:
         InvalidRequest: nothing was kept in that time.
@@ -104,7 +107,8 @@ def to_dataset(
         kept = records.list_owned(connection, caller.project.id, Kind.CAPTURED, name)
     chosen = [one for one in kept if (since or 0) <= one.created_at < (until or 1 << 62)]
     ended = [one for one in chosen if one.status == "stop" and one.body["answer"].strip()]
-    rows = list(dict.fromkeys(_row(one) for one in ended))
+    different = list(dict.fromkeys(_row(one) for one in ended))
+    rows = [row for row in different if _is_readable(row)]
     if not rows:
         raise InvalidRequest(
             f"There are no whole conversations of '{name}' in that time ({len(chosen)} kept, {len(ended)} whole). "
@@ -125,7 +129,8 @@ def to_dataset(
         "kept": len(chosen),
         "rows": len(rows),
         "cut_off": len(chosen) - len(ended),
-        "repeated": len(ended) - len(rows),
+        "repeated": len(ended) - len(different),
+        "unreadable": len(different) - len(rows),
         "masked": sum(one.body["masked"] for one in ended),
     }
     with plane.database.write() as connection:
@@ -199,6 +204,15 @@ def _row(record: Record) -> str:
     answer = {"role": "assistant", "content": record.body["answer"]}
     messages: list[dict[str, Any]] = [*_plain(record.body["messages"]), answer]
     return json.dumps({"messages": messages}, ensure_ascii=False)
+
+
+def _is_readable(row: str) -> bool:
+    """Whether training data may hold such a row."""
+    try:
+        parse(row.encode())
+    except Fault:
+        return False
+    return True
 
 
 def _plain(messages: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
