@@ -27,15 +27,15 @@ from playwright.sync_api import sync_playwright  # noqa: E402
 
 from browser.conftest import CHROMIUM  # noqa: E402
 from finery import bootstrap  # noqa: E402
+from finery.core import hyperparameters  # noqa: E402
 from finery.core.deployments import Deployment, DeploymentStatus  # noqa: E402
-from finery.core.hyperparameters import AUTO, KNOBS  # noqa: E402
 from finery.core.jobs import Job, JobStatus  # noqa: E402
 from finery.core.models import TunedModel  # noqa: E402
 from finery.core.tenancy import DEFAULT_PROJECT  # noqa: E402
 from finery.modeling import sources  # noqa: E402
 from finery.settings import Settings  # noqa: E402
 from finery.storage import deployments, jobs, models, projects  # noqa: E402
-from servers import Server  # noqa: E402
+from servers import Server, until  # noqa: E402
 from tiny_models import write_model  # noqa: E402
 
 BASE = "tiny-phi3"
@@ -101,7 +101,7 @@ def fill(home: Path, folder: Path) -> None:
 
 def _job(connection: Any, project_id: str, number: int, moment: int) -> None:
     job_id, name = f"ftjob-{number:04}", f"ft:{BASE}:default::{number:04}"
-    settings = dict.fromkeys(KNOBS, AUTO)
+    settings = hyperparameters.check({})
     job = Job(
         id=job_id,
         project_id=project_id,
@@ -142,6 +142,14 @@ def _job(connection: Any, project_id: str, number: int, moment: int) -> None:
     jobs.insert_events(connection, job_id, steps)
 
 
+def ask(server: Server) -> None:
+    """One question, so that there is something to monitor; it is told a few seconds later."""
+    with server.http() as http:
+        body = {"model": "d-01", "messages": [{"role": "user", "content": "red"}], "max_tokens": 4}
+        http.post("/v1/chat/completions", json=body).raise_for_status()
+        until(lambda: http.get("/finery/v1/usage").json()["data"])
+
+
 def measure(server: Server, rounds: int) -> tuple[float, dict[str, float]]:
     """Seconds to the first page after a sign-in, and the median of every page."""
     with sync_playwright() as driver:
@@ -174,9 +182,11 @@ def main() -> None:
         folder.mkdir()
         sources.import_folder(folder, write_model(Path(scratch) / "raw", "phi3"), BASE)
         home = Path(scratch) / "home"
+        home.mkdir()
         fill(home, folder)
         server = Server(home, folder).start()
         try:
+            ask(server)
             first, pages = measure(server, arguments.rounds)
         finally:
             server.stop()

@@ -11,9 +11,11 @@ from finery.studio.client import part
 from finery.studio.parts import box
 from finery.studio.visit import Visit
 
+_PAGE = 25
 
-async def show(visit: Visit) -> None:
-    """Every tuned model."""
+
+async def show(visit: Visit, after: str = "") -> None:
+    """A page of tuned models, newest first; `after` is the last model of the page before."""
     visit.title(visit.t("Models"))
     with parts.heading(visit.t("Models"), visit.t("Fine-tuned models of this project.")):
         parts.link_button(visit.t("Fine-tune a model"), "/fine-tune", icon="add", primary=True)
@@ -24,6 +26,9 @@ async def show(visit: Visit) -> None:
         ):
             parts.link_button(visit.t("Fine-tune a model"), "/fine-tune", primary=True)
         return
+    names = [model["id"] for model in models]
+    begin = names.index(after) + 1 if after in names else 0
+    shown = models[begin : begin + _PAGE]
     parts.table(
         visit.t("Models"),
         [visit.t("Name"), visit.t("Base model"), visit.t("Created"), visit.t("Job")],
@@ -34,9 +39,14 @@ async def show(visit: Visit) -> None:
                 parts.moment(visit, model["created"]),
                 partial(parts.link, visit.t("Job"), f"/fine-tuning/{model['job_id']}"),
             ]
-            for model in models
+            for model in shown
         ],
     )
+    with box("nav", "pager", aria_label=visit.t("More models")):
+        if begin:
+            parts.link_button(visit.t("Newest"), "/models", icon="first_page")
+        if begin + _PAGE < len(models):
+            parts.link_button(visit.t("Older"), f"/models?after={part(shown[-1]['id'])}", icon="chevron_right")
 
 
 async def show_model(visit: Visit, name: str) -> None:
