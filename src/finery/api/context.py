@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Annotated, Literal
 
 from fastapi import Depends, Query, Request
-from pydantic import Field, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints
 
 from finery.control.plane import ControlPlane
 from finery.control.replays import Attempt
@@ -51,6 +51,12 @@ Metadata = Annotated[
     Field(max_length=16),
 ]
 """OpenAI's `metadata`: 16 pairs of 64 and 512 characters."""
+
+
+class UpdateMetadata(BaseModel):
+    """The body that gives something kept other metadata."""
+
+    metadata: Metadata | None
 
 
 Order = Literal["asc", "desc"]

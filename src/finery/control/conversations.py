@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-from finery.control import audit
+from finery.control import audit, kept
 from finery.control.plane import ControlPlane, now
 from finery.core.access import Caller
 from finery.core.errors import NotFound
@@ -42,20 +42,12 @@ def get(plane: ControlPlane, caller: Caller, conversation_id: str, *, param: str
     Raises:
         NotFound: there is none of that id.
     """
-    with plane.database.read() as connection:
-        found = records.get(connection, caller.project.id, Kind.CONVERSATION, conversation_id)
-    if found is None:
-        raise NotFound(f"Conversation with id '{conversation_id}' not found.", param=param)
-    return found
+    return kept.find(plane, caller, Kind.CONVERSATION, conversation_id, what="conversation", param=param)
 
 
 def set_metadata(plane: ControlPlane, caller: Caller, conversation_id: str, metadata: dict[str, str] | None) -> Record:
     """Give a conversation other metadata."""
-    found = get(plane, caller, conversation_id)
-    with plane.database.write() as connection:
-        records.change(connection, found, metadata=metadata or {})
-        audit.record(connection, caller, "conversations.update", conversation_id)
-    return get(plane, caller, conversation_id)
+    return kept.set_metadata(plane, get(plane, caller, conversation_id), metadata, by=caller)
 
 
 def delete(plane: ControlPlane, caller: Caller, conversation_id: str) -> None:
@@ -121,11 +113,12 @@ def get_item(plane: ControlPlane, caller: Caller, conversation_id: str, item_id:
         NotFound: no such conversation, or no such item in it.
     """
     get(plane, caller, conversation_id)
-    record_id = item_record_id(conversation_id, item_id)
     with plane.database.read() as connection:
-        found = records.get(connection, caller.project.id, Kind.CONVERSATION_ITEM, record_id)
+        found = records.get(
+            connection, caller.project.id, Kind.CONVERSATION_ITEM, item_record_id(conversation_id, item_id)
+        )
     if found is None:
-        raise NotFound(f"Item with id '{item_id}' not found in conversation '{conversation_id}'.", param="item_id")
+        raise NotFound(f"No item found with id '{item_id}' in conversation '{conversation_id}'.", param="item_id")
     return found.body
 
 

@@ -3,6 +3,7 @@
 Knows no kind of object; `batches`, `evals` and their like say what their states mean.
 """
 
+import dataclasses
 from collections.abc import Collection
 from typing import Any
 
@@ -25,6 +26,14 @@ def find(plane: ControlPlane, caller: Caller, kind: Kind, record_id: str, *, wha
     if found is None:
         raise NotFound(f"No {what} found with id '{record_id}'.", param=param)
     return found
+
+
+def set_metadata(plane: ControlPlane, record: Record, metadata: dict[str, str] | None, *, by: Caller) -> Record:
+    """The object with other metadata."""
+    with plane.database.write() as connection:
+        records.change(connection, record, metadata=metadata or {})
+        audit.record(connection, by, f"{record.kind}s.update", record.id)
+    return dataclasses.replace(record, metadata=metadata or {})
 
 
 def move(

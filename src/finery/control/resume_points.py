@@ -45,6 +45,7 @@ def record(plane: ControlPlane, job_id: str, epoch: int, point: ResumePoint) -> 
             raise InvalidRequest(f"{name!r} can't be a file of a checkpoint: its files lie in one folder.")
 
     def take(connection: Any) -> ResumePoint | None:
+        """Name the newer one; returns the other, whose bytes nobody needs any more."""
         job = jobs.get_leased(connection, job_id, epoch)
         if job is None:
             raise Fenced(f"The lease of epoch {epoch} no longer holds job {job_id}; stop its trainer.")
@@ -56,9 +57,9 @@ def record(plane: ControlPlane, job_id: str, epoch: int, point: ResumePoint) -> 
             records.insert_record(connection, _file(job, point.step, name, sha256))
         return last
 
-    superseded = naming.name_uploaded(plane, point.blobs, take)
-    if superseded is not None:
-        naming.drop_all(plane, superseded.blobs)
+    left = naming.name_uploaded(plane, point.blobs, take)
+    if left is not None:
+        naming.drop_all(plane, left.blobs)
 
 
 def find(connection: Any, job: Job) -> ResumePoint | None:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from finery.control import audit
+from finery.control import audit, kept
 from finery.control.plane import ControlPlane
 from finery.core.access import Caller
 from finery.core.errors import NotFound
@@ -58,11 +58,7 @@ def list_page(
 
 def set_metadata(plane: ControlPlane, caller: Caller, completion_id: str, metadata: dict[str, str] | None) -> Record:
     """Give a stored completion other metadata."""
-    found = get(plane, caller, completion_id)
-    with plane.database.write() as connection:
-        records.change(connection, found, metadata=metadata or {})
-        audit.record(connection, caller, "completions.update", completion_id)
-    return get(plane, caller, completion_id)
+    return kept.set_metadata(plane, get(plane, caller, completion_id), metadata, by=caller)
 
 
 def delete(plane: ControlPlane, caller: Caller, completion_id: str) -> None:

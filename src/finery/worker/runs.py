@@ -234,7 +234,7 @@ class Run:
             held = Path(scratch)
             try:
                 for path in folder.iterdir():
-                    os.link(path, held / path.name)
+                    _hold(path, held / path.name)
                 manifest = manifests.check_sizes(held, name=TRAINER_MANIFEST_FILE)
             except (CorruptArtifact, FileNotFoundError):
                 log.info("checkpoint %s of %s is gone already", folder.name, self._lease.job_id)
@@ -278,6 +278,16 @@ class Run:
             except Exception:
                 # The lease may still hold; the next call that matters finds out.
                 log.exception("heartbeat of %s", self._lease.job_id)
+
+
+def _hold(path: Path, held: Path) -> None:
+    """The same file under another name; a copy where the file system has no hard links."""
+    try:
+        os.link(path, held)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        shutil.copyfile(path, held)
 
 
 def _vanishes(folder: Path) -> bool:

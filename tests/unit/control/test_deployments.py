@@ -16,7 +16,6 @@ from finery.core.access import Caller
 from finery.core.deployments import Deployment
 from finery.core.errors import Conflict, NotFound, Unavailable
 from finery.settings import Settings
-from finery.storage import projects
 
 ASKED = 10
 """Tokens."""
@@ -28,14 +27,6 @@ def plane(tmp_path: Path, tiny_folder: Path) -> Iterator[ControlPlane]:
     made = bootstrap.control_plane(Settings(home=tmp_path, models=tiny_folder, worker=False))
     yield made
     made.database.close()
-
-
-@pytest.fixture
-def caller(plane: ControlPlane) -> Caller:
-    with plane.database.read() as connection:
-        project = projects.find_project(connection, "default")
-    assert project is not None
-    return Caller(project=project, key_id="key_1")
 
 
 @pytest.fixture

@@ -22,7 +22,6 @@ from finery.core.access import Caller
 from finery.core.errors import InvalidRequest, Unavailable
 from finery.core.policies import DEFAULT, FILTER_ERROR, ContentFilter, Guard, OnFilterError, Policy, Source, Verdict
 from finery.settings import Settings
-from finery.storage import projects
 
 HTTP_GUARD = Guard(kind="llama_guard", model="guard-8b", timeout_seconds=5)
 
@@ -84,14 +83,6 @@ def plane(tmp_path: Path, guard: GuardServer, migrated_file: Path) -> Iterator[C
     classifier: Any = Harmless()
     yield replace(made, filter=classifier)
     made.database.close()
-
-
-@pytest.fixture
-def caller(plane: ControlPlane) -> Caller:
-    with plane.database.read() as connection:
-        project = projects.find_project(connection, "default")
-    assert project is not None
-    return Caller(project=project, key_id="key_1")
 
 
 def gate(plane: ControlPlane, caller: Caller, **changes: Any) -> Gate:

@@ -15,7 +15,7 @@ from finery.core.errors import FineryError, InvalidRequest, NotFound, TooLarge, 
 from finery.core.jobs import Job, JobStatus
 from finery.core.models import TunedModel
 from finery.settings import Settings
-from finery.storage import jobs, models, projects
+from finery.storage import jobs, models
 
 TALE = (
     "Every spring the clockmaker opened the shutters of her narrow shop and wound each of the forty clocks by hand, "
@@ -30,14 +30,6 @@ def plane(tmp_path: Path, migrated_url: str) -> Iterator[ControlPlane]:
     made = bootstrap.control_plane(Settings(home=tmp_path / "home", database_url=migrated_url))
     yield made
     made.database.close()
-
-
-@pytest.fixture
-def caller(plane: ControlPlane) -> Caller:
-    with plane.database.read() as connection:
-        project = projects.find_project(connection, "default")
-    assert project is not None
-    return Caller(project=project, key_id="key_1")
 
 
 def put(plane: ControlPlane, caller: Caller, name: str, **given: Any) -> None:

@@ -7,11 +7,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from finery.api.access import AsksModels, ReadsData, WritesData
-from finery.api.context import Metadata, Plane, WantedMetadata, paging
+from finery.api.context import Plane, UpdateMetadata, WantedMetadata, paging
 from finery.api.openai import annotations, sse, wire
 from finery.api.openai.chat_body import CreateChatCompletion
 from finery.api.openai.logprobs import chat_logprobs
@@ -29,12 +28,6 @@ from finery.storage.pages import Cursor
 router = APIRouter(prefix="/v1/chat/completions", tags=["chat"])
 
 StoredCursor = Annotated[Cursor, Depends(paging(default=20, most=100, order="asc"))]
-
-
-class UpdateMetadata(BaseModel):
-    """The body that gives a stored completion other metadata."""
-
-    metadata: Metadata | None
 
 
 @router.post("", response_model=None)

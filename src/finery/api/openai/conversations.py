@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict, Field
 
 from finery.api.access import AsksModels, ReadsData
-from finery.api.context import Metadata, Plane, paging
+from finery.api.context import Metadata, Plane, UpdateMetadata, paging
 from finery.api.openai import wire
 from finery.control import conversations, responses
 from finery.core.records import Record
@@ -25,12 +25,6 @@ class CreateConversation(BaseModel):
     model_config = ConfigDict(extra="ignore")
     items: Items | None = None
     metadata: Metadata | None = None
-
-
-class UpdateConversation(BaseModel):
-    """The body that gives a conversation other metadata."""
-
-    metadata: Metadata | None
 
 
 class CreateItems(BaseModel):
@@ -54,7 +48,7 @@ def retrieve(plane: Plane, caller: ReadsData, conversation_id: str) -> dict[str,
 
 
 @router.post("/{conversation_id}")
-def update(plane: Plane, caller: AsksModels, conversation_id: str, body: UpdateConversation) -> dict[str, Any]:
+def update(plane: Plane, caller: AsksModels, conversation_id: str, body: UpdateMetadata) -> dict[str, Any]:
     """Give a conversation other metadata."""
     return _conversation(conversations.set_metadata(plane, caller, conversation_id, body.metadata))
 
