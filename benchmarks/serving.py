@@ -428,7 +428,6 @@ def configuration(arguments: argparse.Namespace, loaded: dict[str, str], engine:
     return ServerConfig(
         model_folder=arguments.model,
         engine=engine,
-        precision="bf16",
         adapters=loaded,
         slots=STREAMS,
         threads=arguments.threads,

@@ -27,10 +27,10 @@ class ServerConfig:
     model_folder: str
     """Folder of the base model."""
     engine: str = "llamacpp"
-    """llamacpp, torch (the reference: exact and slow), or vllm (for GPUs)."""
+    """llamacpp, torch (many adapters side by side, and the reference), or vllm (for GPUs)."""
     precision: str = ""
-    """Of weights and products in torch and vllm: fp32 (exact), or bf16 (several times faster where the machine has it).
-    Empty: torch takes fp32, vllm what the weights were saved in, 16 bits at most."""
+    """Of weights in torch and vllm: fp32 (exact), bf16 (fast where the machine has it), or, in torch, fp16 (all between
+    the layers in fp32). Empty: torch takes fp16 on x86-64, else fp32; vllm what they were saved in, 16 bits at most."""
     adapters: dict[str, str] = field(default_factory=dict)
     """Names of adapters and their folders in PEFT's format, loaded at the start."""
     weights_file: str = ""

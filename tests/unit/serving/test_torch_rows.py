@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from finery.core.errors import InvalidRequest
 from finery.modeling.architectures import read_config
 from finery.serving.config import ServerConfig
 from finery.serving.engines import torch as engine_module
@@ -128,17 +129,25 @@ def test_embeddings_have_length_one_and_follow_the_adapter(config: ServerConfig)
     run(config, scenario)
 
 
-def test_bf16_is_near_fp32(config: ServerConfig) -> None:
+@pytest.mark.parametrize(("precision", "kl"), [("bf16", 0.02), ("fp16", 1e-5)])
+def test_sixteen_bits_are_near_fp32(config: ServerConfig, precision: str, kl: float) -> None:
     folder = Path(config.model_folder)
-    exact, fast = (RowModel(folder, read_config(folder), dtype) for dtype in (torch.float32, torch.bfloat16))
-    path = Path(config.adapters["0"])
-    for adapters in ((None, None), (exact.load_adapter(path), fast.load_adapter(path))):
-        found = [
-            model.read([Part([50, 51, 52, 53], Past(8), adapter or {}, keep=4)])[0].log_softmax(-1)
-            for model, adapter in zip((exact, fast), adapters, strict=True)
-        ]
-        assert float((found[0].exp() * (found[0] - found[1])).sum(-1).mean()) < 0.02  # KL in nats
+    exact, fast = (RowModel(folder, read_config(folder), one) for one in ("fp32", precision))
+    paths = [Path(place) for place in config.adapters.values()]
+    for chosen in ([None], [paths[0]], [paths[0], None, *paths[1:], paths[0]]):
+        found = []
+        for model in (exact, fast):
+            loaded = {path: model.load_adapter(path) for path in paths}
+            parts = [Part([50, 51, 52, 53], Past(8), loaded[path] if path else {}, keep=4) for path in chosen]
+            parts += [Part([60], Past(8), loaded[path] if path else {}) for path in chosen]
+            found.append(torch.cat(model.read(parts)).log_softmax(-1))
+        assert float((found[0].exp() * (found[0] - found[1])).sum(-1).mean()) < kl  # in nats
         assert found[1].dtype == torch.float32
+
+
+def test_a_precision_that_is_none_is_refused(config: ServerConfig) -> None:
+    with pytest.raises(InvalidRequest, match="'int4' is no precision; there are fp32, bf16, fp16"):
+        RowModel(Path(config.model_folder), read_config(Path(config.model_folder)), "int4")
 
 
 def test_a_sliding_window_is_kept() -> None:

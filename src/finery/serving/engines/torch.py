@@ -1,9 +1,8 @@
 """The torch engine: transformers' model code, requests and their adapters side by side in one batch.
 
-In fp32 it is the reference that parity is measured against: adapters are added to a layer's output at the time of use,
-never merged, as the trainer does it. In bf16 it is the engine for many adapters: where llama.cpp decodes one adapter at
-a time, here every request of a batch has its own. It starts more slowly than llama.cpp. The only modules of serving
-that import torch are this and `torch_rows`.
+Adapters are added to a layer's output at the time of use, never merged, as the trainer does it. It is the engine for
+many adapters: where llama.cpp decodes one adapter at a time, here every request of a batch has its own. It starts more
+slowly than llama.cpp. The only modules of serving that import torch are this and `torch_*`.
 """
 
 import asyncio
@@ -15,14 +14,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from finery.core.errors import InvalidRequest, UnknownModel
+from finery.core.errors import UnknownModel
 from finery.modeling import sources
 from finery.serving.config import ServerConfig
+from finery.serving.engines import torch_weights
 from finery.serving.engines.base import Capabilities, Engine, Sampling, Token
-from finery.serving.engines.torch_rows import Adapter, Part, Past, RowModel
+from finery.serving.engines.torch_adapters import Adapter
+from finery.serving.engines.torch_rows import Part, Past, RowModel
 from finery.serving.schedule import Schedule
 
-_PRECISIONS = {"": torch.float32, "fp32": torch.float32, "bf16": torch.bfloat16}
 _PASS_TOKENS = 512
 """Most prompt tokens of one pass: other requests wait no longer than that for their next token."""
 
@@ -50,9 +50,7 @@ class TorchEngine(Engine):
         slots = config.slots or 8
         self._capabilities = Capabilities(engine="torch", context_tokens=context, slots=slots, embeddings=True)
         self._threads = config.threads
-        if config.precision not in _PRECISIONS:
-            raise InvalidRequest(f"{config.precision!r} is no precision; there are fp32 and bf16.")
-        self._dtype = _PRECISIONS[config.precision]
+        self._precision = config.precision or torch_weights.fastest_precision()
         self._folders = {name: Path(path) for name, path in config.adapters.items()}
         self._adapters: dict[str, Adapter] = {}
         self._base: Adapter = {}
@@ -69,7 +67,7 @@ class TorchEngine(Engine):
     async def load(self) -> None:
         if self._threads:
             torch.set_num_threads(self._threads)
-        self._model = await asyncio.to_thread(RowModel, self._info.folder, self._info.config, self._dtype)
+        self._model = await asyncio.to_thread(RowModel, self._info.folder, self._info.config, self._precision)
         for name, folder in self._folders.items():
             self._adapters[name] = await asyncio.to_thread(self._model.load_adapter, folder)
 
