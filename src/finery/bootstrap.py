@@ -16,7 +16,7 @@ from pathlib import Path
 
 import uvicorn
 
-from finery import tls
+from finery import telemetry, tls
 from finery.api import app
 from finery.control.admission import Admission
 from finery.control.inference import InferencePool
@@ -54,9 +54,7 @@ def serve(settings: Settings) -> None:
         InvalidRequest: an address beyond this machine without the explicit flag.
     """
     _require_safe_address(settings)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    telemetry.start(log_format=settings.log_format)
     settings.home.mkdir(parents=True, exist_ok=True)
     with _only_one(settings.home), _listen(settings) as listener:
         port = listener.getsockname()[1]
@@ -152,19 +150,18 @@ def work(*, base_url: str, home: Path, secret: str = "") -> None:
     """Run a worker until SIGTERM or SIGINT; its key is the home's worker.key unless one is given."""
     from finery.worker import loop
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    settings = Settings.from_environment(home=home)
+    telemetry.start("worker", log_format=settings.log_format)
     key = home / WORKER_KEY_FILE
     if not secret and not key.exists():
         raise InvalidRequest(
             f"There is no worker key. Copy worker.key from the server's home to {key}, or set FINERY_WORKER_KEY."
         )
-    models = Settings.from_environment(home=home).models_folder
     loop.work(
         base_url=base_url,
         secret=secret or key.read_text().strip(),
         home=home,
-        models_folder=models,
+        models_folder=settings.models_folder,
         shares_checkpoints=True,
     )
 

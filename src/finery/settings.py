@@ -40,6 +40,7 @@ VARIABLES = (
         "A project's deployments together, thousand tokens a minute (1000000).",
     ),
     ("parity_prompts", "FINERY_PARITY_PROMPTS", "Prompts of a tuned model's parity certificate; 0: none (default 4)."),
+    ("log_format", "FINERY_LOG_FORMAT", "Log lines as text or json (default text)."),
     ("currency", "FINERY_CURRENCY", "Currency of prices and budgets (default USD)."),
     ("filter_seconds", "FINERY_FILTER_SECONDS", "How long the content filter may take for a text (default 10)."),
     (
@@ -107,6 +108,7 @@ class Settings:
     """Of all deployments of one project together."""
     parity_prompts: int = 4
     """0: tuned models are deployed without a certificate."""
+    log_format: str = "text"
     currency: str = "USD"
     """Of prices and budgets: a word, nothing is converted."""
     filter_seconds: float = 10.0

@@ -1,15 +1,12 @@
-"""The application: routes, request ids, limits. Every route needs a permission but those in `access.PUBLIC`."""
+"""The application: its routes. Every route needs a permission but those in `access.PUBLIC`."""
 
 import asyncio
-import secrets
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 import finery
 from finery.api import access, errors, metrics
@@ -45,7 +42,6 @@ from finery.api.finery import (
 from finery.api.finery import files as finery_files
 from finery.api.finery import models as finery_models
 from finery.api.hangup import HangUp
-from finery.api.limits import headers
 from finery.api.openai import (
     batches,
     chat,
@@ -64,10 +60,10 @@ from finery.api.openai import (
     uploads,
     webhooks,
 )
+from finery.api.request_ids import RequestId
 from finery.api.worker import runs
 from finery.control import capture, caretaker
 from finery.control import metrics as traffic
-from finery.control.admission import TICKET, Ticket
 from finery.control.plane import ControlPlane
 
 NOUNS = (
@@ -185,31 +181,3 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(traffic.save, plane)
         await asyncio.to_thread(capture.save, plane)
         plane.filter.close()
-
-
-class RequestId:
-    """Gives every request an id and sends it back with the time it took and what is left of its limits, as OpenAI."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        request_id = f"req_{secrets.token_hex(16)}"
-        scope.setdefault("state", {})["request_id"] = request_id
-        ticket = Ticket()
-        TICKET.set(ticket)
-        began = time.monotonic()
-
-        async def send_with_id(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                took = str(round(1000 * (time.monotonic() - began))).encode()
-                own = [(b"x-request-id", request_id.encode()), (b"openai-processing-ms", took)]
-                limits = headers(ticket.standing) if ticket.standing else []
-                message["headers"] = [*message["headers"], *own, *limits]
-            await send(message)
-
-        await self.app(scope, receive, send_with_id)

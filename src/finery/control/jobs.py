@@ -4,6 +4,7 @@ import secrets
 from dataclasses import dataclass, field
 from typing import Any
 
+from finery import telemetry
 from finery.control import (
     audit,
     budgets,
@@ -94,6 +95,7 @@ def submit(plane: ControlPlane, caller: Caller, request: JobRequest) -> Job:
         options=options,
         metadata=request.metadata,
         integrations=request.integrations,
+        data=telemetry.headers(),
         created_at=now(),
     )
     files_named = f"Validating training file: {job.training_file}"

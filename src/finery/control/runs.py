@@ -17,6 +17,7 @@ from finery.core.files import File, FileStatus
 from finery.core.ids import checkpoint_name, model_name, new_id
 from finery.core.jobs import Job, JobStatus, require_transition
 from finery.core.models import Checkpoint, TunedModel, blobs_of
+from finery.core.tracing import HEADER
 from finery.storage import files, jobs, models, projects
 
 RESULTS_FILE = "results.csv"
@@ -38,6 +39,8 @@ class Claim:
     """Path in the run's folder → SHA-256 of the blob that belongs there."""
     resume_point: ResumePoint | None
     """Where to go on, for a worker that hasn't come so far itself."""
+    traceparent: str | None
+    """The trace of the request that asked for the job."""
 
 
 def claim(plane: ControlPlane, worker_id: str) -> Claim | None:
@@ -72,6 +75,7 @@ def claim(plane: ControlPlane, worker_id: str) -> Claim | None:
         spec=spec.to_json(),
         files=needed,
         resume_point=resume_point,
+        traceparent=job.data.get(HEADER),
     )
 
 

@@ -3,16 +3,18 @@
 import logging
 from typing import Any
 
+from finery import telemetry
 from finery.control import data_gate, models, reinforcement, rows, runs
 from finery.control.jobs import MIN_TRAINING_ROWS, message
 from finery.control.plane import ControlPlane
-from finery.core import hyperparameters
+from finery.core import hyperparameters, tracing
 from finery.core.access import Caller, Project
 from finery.core.datasets import Format
 from finery.core.errors import FineryError, InvalidRequest
 from finery.core.files import File, FileStatus
 from finery.core.jobs import Job, JobStatus, require_transition
 from finery.core.models import TunedModel
+from finery.core.tracing import HEADER, Trace
 from finery.modeling.sources import LocalModel
 from finery.storage import files, jobs
 
@@ -41,6 +43,15 @@ def _validate(plane: ControlPlane, job: Job) -> None:
     for file in filter(None, (training, validation)):
         if file.status == FileStatus.ERROR:
             raise InvalidRequest(f"File {file.id} can't be trained on: {file.status_details}", code="invalid_file")
+    asked_by = Trace.parse(job.data.get(HEADER))
+    with (
+        tracing.within(None, job_id=job.id),
+        telemetry.span("validate job", parent=asked_by, facts={"finery.job_id": job.id}),
+    ):
+        _make_ready(plane, job, training, validation)
+
+
+def _make_ready(plane: ControlPlane, job: Job, training: File, validation: File | None) -> None:
     if validation and validation.format != training.format:
         raise InvalidRequest(
             f"The training file holds {training.format} rows, the validation file {validation.format} rows; "
@@ -72,6 +83,7 @@ def _validate(plane: ControlPlane, job: Job) -> None:
         data["labels"] = rows.labels(plane, data)
     data_gate.screen(plane, job, [file for file in (training, validation) if file])
     data["model_name"] = runs.new_model_name(plane, job)
+    data |= {HEADER: job.data[HEADER]} if HEADER in job.data else {}
     resolved = hyperparameters.resolve(
         options,
         method=job.method,

@@ -22,4 +22,5 @@ traffic           what is remembered of answers that ended
 capture           what of a deployment's traffic is kept
 drift             how far traffic has moved away from the training data
 datasets          what rows of training data look like
+tracing           which request a piece of work belongs to
 """

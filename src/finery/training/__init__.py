@@ -4,6 +4,7 @@ spec         what a trainer is told and how it answers (the only module here wit
 run          the process: reads the spec, answers with events and an exit status
 session      one attempt: puts the parts below together
 events       the lines of events.jsonl
+spans        the lines of spans.jsonl: how long parts of a run took
 tasks        rows of a file → items: tokens, weights, targets
 batches      items → batches of one step → passes; the order of an epoch
 objectives   a pass → a loss: language modelling, preferences, drawn answers, heads

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
+from finery.training.spans import Spans
 from finery.training.spec import EVENTS_FILE, Event
 
 
@@ -18,6 +19,8 @@ class EventLog:
         """`writes` is false in the ranks that leave the talking to rank 0."""
         self._path = run_folder / EVENTS_FILE
         self._writes = writes
+        self.spans = Spans(run_folder, writes=writes)
+        """How long parts of the run took."""
         self.attempt = 1
         """How often this run was started, this time included."""
         if writes:

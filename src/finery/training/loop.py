@@ -231,7 +231,8 @@ class Loop:
             accuracy = some.accuracy if self._by_token else None
             row = replace(row, valid_loss=some.loss, valid_mean_token_accuracy=accuracy)
         if validation and epoch_end:
-            full = self._evaluate(validation)
+            with self._parts.events.spans.measure("validate", step=row.step):
+                full = self._evaluate(validation)
             told |= {"full_valid_accuracy": full.accuracy, "full_valid_labels": full.labels}
             accuracy = full.accuracy if self._by_token else None
             row = replace(row, full_valid_loss=full.loss, full_valid_mean_token_accuracy=accuracy)
@@ -257,7 +258,8 @@ class Loop:
     def _save(self, *, epoch_end: bool, stop: bool) -> None:
         parts, progress = self._parts, self.progress
         if parts.ranks.writes:
-            parts.checkpoints.save(parts.model, parts.optimizer, progress, self.rows, epoch_end=epoch_end)
+            with parts.events.spans.measure("save checkpoint", step=progress.step):
+                parts.checkpoints.save(parts.model, parts.optimizer, progress, self.rows, epoch_end=epoch_end)
             data = {
                 "step": progress.step,
                 "folder": f"checkpoints/{parts.checkpoints.folder(progress.step).name}",

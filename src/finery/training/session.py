@@ -37,16 +37,20 @@ def run_session(folder: Path, spec: RunSpec, events: EventLog, should_stop: Call
     progress = saved.progress if saved else Progress()
     progress.threads = _set_up_torch(spec.threads or progress.threads)
     try:
-        parts = _prepare(folder, spec, events, checkpoints, should_stop)
+        with events.spans.measure("load"):
+            parts = _prepare(folder, spec, events, checkpoints, should_stop)
+            if saved:
+                saved.restore(parts.model, parts.optimizer)
     except Stopped:
         return False
     if saved:
-        saved.restore(parts.model, parts.optimizer)
         _tell_resumed(saved, events)
     if should_stop():
         return False
     loop = _loop(parts, progress, saved.rows if saved else [])
-    if not loop.train(should_stop):
+    with events.spans.measure("train", from_step=progress.step):
+        ended = loop.train(should_stop)
+    if not ended:
         events.message(f"stopped:{progress.step}:{events.attempt}", f"Stopped after step {progress.step}")
         events.sync()
         return False
@@ -153,7 +157,8 @@ def _finish(loop: Loop, parts: Parts) -> None:
             f"{progress.evaluations_without_better} evaluations",
         )
     step = loop.use_best()
-    result = parts.checkpoints.write_result(parts.model, progress, loop.rows, step=step)
+    with parts.events.spans.measure("write result"):
+        result = parts.checkpoints.write_result(parts.model, progress, loop.rows, step=step)
     row = next((row for row in loop.rows if row.step == step), loop.rows[-1])
     parts.events.result(
         f"Done: {progress.step} steps, {progress.trained_tokens:,} tokens",

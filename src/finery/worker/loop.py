@@ -11,6 +11,7 @@ import socket
 import threading
 from pathlib import Path
 
+from finery import telemetry
 from finery.core.errors import FineryError
 from finery.serving.lifeline import die_with_parent
 from finery.worker.client import WorkerClient
@@ -51,8 +52,7 @@ def work(*, base_url: str, secret: str, home: Path, models_folder: Path, shares_
 def main() -> None:
     """Work as the environment says, for as long as the parent lives."""
     die_with_parent(int(os.environ["FINERY_PARENT_PID"]))
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s worker %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    telemetry.start("worker", log_format=os.environ.get("FINERY_LOG_FORMAT", "") or "text")
     work(
         base_url=os.environ["FINERY_BASE_URL"],
         secret=os.environ["FINERY_WORKER_KEY"],

@@ -5,6 +5,7 @@ here is decided twice: what the control plane has recorded is told again without
 by their bytes).
 """
 
+import contextvars
 import errno
 import logging
 import os
@@ -17,7 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from finery import telemetry
+from finery.core import tracing
 from finery.core.errors import BlobsMissing, CorruptArtifact, Fenced, FineryError, Unavailable
+from finery.core.tracing import Trace
 from finery.modeling import manifests
 from finery.modeling.sources import FACTS_FILE
 from finery.training.spec import CHECKPOINTS_FOLDER, EXIT_STORAGE_FULL, TRAINER_MANIFEST_FILE, Event, RunSpec
@@ -59,6 +63,7 @@ class Run:
         self._lease = Lease(job_id=claim["job_id"], epoch=claim["epoch"], seconds=claim["lease_seconds"])
         self._files: dict[str, str] = claim["files"]
         self._resume_point: dict[str, Any] | None = claim["resume_point"]
+        self._asked_by = Trace.parse(claim.get("traceparent"))
         self._shares_checkpoints = shares_checkpoints
         spec = dict(claim["spec"])
         # Where base models lie is this machine's matter.
@@ -72,7 +77,15 @@ class Run:
 
     def execute(self) -> None:
         """Work until the job is over, paused, given back, or no longer ours."""
-        beats = threading.Thread(target=self._keep_lease, daemon=True)
+        facts: telemetry.Facts = {"finery.job_id": self._lease.job_id, "finery.epoch": self._lease.epoch}
+        with (
+            tracing.within(None, job_id=self._lease.job_id),
+            telemetry.span("run job", parent=self._asked_by, kind="consumer", facts=facts),
+        ):
+            self._execute()
+
+    def _execute(self) -> None:
+        beats = threading.Thread(target=contextvars.copy_context().run, args=(self._keep_lease,), daemon=True)
         done = threading.Event()
         self._done = done
         beats.start()
@@ -96,6 +109,10 @@ class Run:
             beats.join()
 
     def _prepare(self) -> None:
+        with telemetry.span("prepare"):
+            self._make_ready()
+
+    def _make_ready(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         for name, sha256 in self._files.items():
             path = self._folder / name
@@ -129,13 +146,16 @@ class Run:
 
     def _train_once(self) -> bool:
         """One trainer from start to end; True if another one should follow."""
-        trainer = Trainer(self._folder)
-        try:
-            result = self._watch(trainer)
-            return self._conclude(trainer, result)
-        finally:
-            trainer.kill()
-            trainer.close()
+        with telemetry.span("trainer") as doing:
+            trainer = Trainer(self._folder, doing.trace if telemetry.on() else None)
+            try:
+                result = self._watch(trainer)
+            finally:
+                trainer.kill()
+                trainer.close()
+                doing.facts["finery.exit_status"] = trainer.ended() or 0
+                telemetry.tell("trainer", trainer.spans())
+        return self._conclude(trainer, result)
 
     def _watch(self, trainer: Trainer) -> list[Event]:
         """Pass events on until the trainer ends; returns those that say how it ended."""
@@ -159,6 +179,8 @@ class Run:
         if not events:
             return
         for event in events:
+            if event.type == "message":
+                log.info("trainer: %s", event.message)
             if event.type == "checkpoint" and event.data.get("deployable"):
                 self._publish_checkpoint(event)
         told = [_as_json(event) for event in events if event.type != "checkpoint"]

@@ -3,12 +3,18 @@
 The trainer gets no key and no address of the control plane: all it knows is its folder.
 """
 
+import dataclasses
+import json
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+from finery.core.tracing import Trace
+from finery.telemetry import Told
+from finery.training.spans import SPANS_FILE, TRACE_VARIABLE
 from finery.training.spec import EVENTS_FILE, EXIT_STOPPED, Event
 
 LOG_FILE = "trainer.log"
@@ -20,17 +26,20 @@ _PASSED_PREFIXES = ("OMP_", "MKL_", "CUDA_", "NVIDIA_", "TORCH_", "OPENBLAS_", "
 class Trainer:
     """A running `python -m finery.training.run FOLDER`."""
 
-    def __init__(self, run_folder: Path) -> None:
+    def __init__(self, run_folder: Path, trace: Trace | None = None) -> None:
+        """With a trace it measures its parts, for `spans`."""
         self._folder = run_folder
         self._log = (run_folder / LOG_FILE).open("ab")
         self._offset = 0
+        self._trace = trace
+        (run_folder / SPANS_FILE).unlink(missing_ok=True)
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
             [sys.executable, "-m", "finery.training.run", str(run_folder)],
             cwd=run_folder,
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
-            env=_environment(),
+            env=_environment() | ({TRACE_VARIABLE: trace.traceparent} if trace else {}),
             start_new_session=True,
         )
 
@@ -48,6 +57,14 @@ class Trainer:
             whole, newline, _ = file.read().rpartition(b"\n")
         self._offset += len(whole) + len(newline)
         return [Event.parse(line.decode()) for line in whole.splitlines() if line.strip()]
+
+    def spans(self) -> list[Told]:
+        """The parts of it that were measured; to be asked for once, after its end."""
+        path = self._folder / SPANS_FILE
+        if self._trace is None or not path.exists():
+            return []
+        whole = path.read_bytes().rpartition(b"\n")[0]
+        return [_told(json.loads(line), self._trace) for line in whole.splitlines()]
 
     def ended(self) -> int | None:
         """The exit status, None while it runs; negative for the signal that killed it."""
@@ -76,6 +93,11 @@ class Trainer:
     def last_words(self) -> str:
         """The end of its log, for the operator's eyes."""
         return (self._folder / LOG_FILE).read_bytes()[-2000:].decode(errors="replace")
+
+
+def _told(line: dict[str, Any], parent: Trace) -> Told:
+    own = dataclasses.replace(parent, span_id=line["span_id"])
+    return Told(trace=own, parent=parent, name=line["name"], start=line["start"], end=line["end"], facts=line["facts"])
 
 
 def _environment() -> dict[str, str]:

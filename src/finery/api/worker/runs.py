@@ -82,6 +82,7 @@ def claim(plane: Plane, body: ClaimBody) -> dict[str, Any] | Response:
         "spec": found.spec,
         "files": found.files,
         "resume_point": dataclasses.asdict(found.resume_point) if found.resume_point else None,
+        "traceparent": found.traceparent,
     }
 
 
