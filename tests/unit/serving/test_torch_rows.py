@@ -14,7 +14,8 @@ from finery.serving.config import ServerConfig
 from finery.serving.engines import torch as engine_module
 from finery.serving.engines.base import Sampling, Token
 from finery.serving.engines.torch import TorchEngine
-from finery.serving.engines.torch_rows import Part, Past, RowModel
+from finery.serving.engines.torch_pasts import Past
+from finery.serving.engines.torch_rows import Part, RowModel
 
 ENDLESS = {0: -100.0, 2: -100.0}
 
@@ -151,8 +152,8 @@ def test_a_precision_that_is_none_is_refused(config: ServerConfig) -> None:
 
 
 def test_a_sliding_window_is_kept() -> None:
-    from finery.serving.engines.torch_rows import _mask
+    from finery.serving.engines.torch_pasts import mask
 
-    assert _mask(1, 5, None) is None
-    assert _mask(2, 4, None).tolist() == [[True, True, True, False], [True, True, True, True]]  # type: ignore[union-attr]
-    assert _mask(1, 5, 2).tolist() == [[False, False, False, True, True]]  # type: ignore[union-attr]
+    assert mask(1, 5, None) is None
+    assert mask(2, 4, None).tolist() == [[True, True, True, False], [True, True, True, True]]  # type: ignore[union-attr]
+    assert mask(1, 5, 2).tolist() == [[False, False, False, True, True]]  # type: ignore[union-attr]

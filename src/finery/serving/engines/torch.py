@@ -20,7 +20,8 @@ from finery.serving.config import ServerConfig
 from finery.serving.engines import torch_weights
 from finery.serving.engines.base import Capabilities, Engine, Sampling, Token
 from finery.serving.engines.torch_adapters import Adapter
-from finery.serving.engines.torch_rows import Part, Past, RowModel
+from finery.serving.engines.torch_pasts import Past
+from finery.serving.engines.torch_rows import Part, RowModel
 from finery.serving.schedule import Schedule
 
 _PASS_TOKENS = 512

@@ -17,10 +17,10 @@ from torch import Tensor
 class LowRank:
     """One layer's part of an adapter."""
 
-    a: Tensor
-    """[rank, in]"""
-    b: Tensor
-    """[out, rank], the scale multiplied in."""
+    a_IR: Tensor
+    """[in, rank]"""
+    b_RO: Tensor
+    """[rank, out], the scale multiplied in."""
 
 
 Adapter = dict[str, LowRank]
@@ -70,7 +70,7 @@ class AdapterRows:
         self._stack.add(path, inputs_TI, output_TO)
         for first, end, adapter in self._stretches:
             if layer := adapter.get(path):
-                output_TO[first:end].addmm_(F.linear(inputs_TI[first:end], layer.a), layer.b.T)
+                output_TO[first:end].addmm_(inputs_TI[first:end] @ layer.a_IR, layer.b_RO)
 
 
 class _Stack:
@@ -84,48 +84,56 @@ class _Stack:
         self._dtype = dtype
         self._rank = 0
         self._held: list[Adapter | None] = []
-        """What lies at each place; those after the first `_used` are left from earlier passes."""
-        self._used = 0
+        """What lies at each place, also if left from earlier passes."""
+        self._runs: list[tuple[int, int, int]] = []
+        """First row, first place and count of neighbours in use: no place between them stands idle."""
         self._low_SIR: dict[str, Tensor] = {}
         self._high_SRO: dict[str, Tensor] = {}
 
     def places(self) -> dict[int, int]:
         """By an adapter's identity."""
-        return {id(adapter): place for place, adapter in enumerate(self._held[: self._used])}
+        return {id(adapter): place for place, adapter in enumerate(self._held) if adapter}
 
     def take(self, adapters: Sequence[Adapter]) -> None:
         """Hold these, and use no others."""
-        self._used = len(adapters)
         self._grow(adapters)
-        wanted = {id(adapter) for adapter in adapters}
-        held = {id(one) for one in self._held[: self._used] if one}
-        free = [place for place, one in enumerate(self._held[: self._used]) if id(one) not in wanted]
-        for place, adapter in zip(free, (one for one in adapters if id(one) not in held), strict=True):
+        wanted, held = {id(adapter) for adapter in adapters}, self.places()
+        free = [place for place, one in enumerate(self._held) if id(one) not in wanted]
+        for place, adapter in zip(free, (one for one in adapters if id(one) not in held), strict=False):
             self._put(place, adapter)
+        places = self.places()
+        self._runs = []
+        for row, place in enumerate(sorted(places[identity] for identity in wanted)):
+            first_row, first, count = self._runs[-1] if self._runs else (row, place, 0)
+            if place == first + count:
+                self._runs[-1:] = [(first_row, first, count + 1)]
+            else:
+                self._runs.append((row, place, 1))
 
     def add(self, path: str, inputs_TI: Tensor, output_TO: Tensor) -> None:
-        if not self._used or path not in self._low_SIR:
+        if path not in self._low_SIR:
             return
-        count = self._used
-        low_S1R = torch.bmm(inputs_TI[:count, None], self._low_SIR[path][:count])
-        output_TO[:count, None].baddbmm_(low_S1R, self._high_SRO[path][:count])
+        low_SIR, high_SRO = self._low_SIR[path], self._high_SRO[path]
+        for row, place, count in self._runs:
+            low_S1R = torch.bmm(inputs_TI[row : row + count, None], low_SIR[place : place + count])
+            output_TO[row : row + count, None].baddbmm_(low_S1R, high_SRO[place : place + count])
 
     def _put(self, place: int, adapter: Adapter) -> None:
-        self._held = [None if one is adapter else one for one in self._held]
         self._held[place] = adapter
         for path in self._low_SIR:
             low_IR, high_RO = self._low_SIR[path][place], self._high_SRO[path][place]
-            rank = 0
-            if layer := adapter.get(path):
-                rank = layer.a.shape[0]
-                low_IR[:, :rank] = layer.a.T
-                high_RO[:rank] = layer.b.T
-            low_IR[:, rank:] = 0
-            high_RO[rank:] = 0
+            layer = adapter.get(path)
+            rank = 0 if layer is None else layer.b_RO.shape[0]
+            if layer is not None:
+                low_IR[:, :rank] = layer.a_IR
+                high_RO[:rank] = layer.b_RO
+            if rank < self._rank:
+                low_IR[:, rank:] = 0
+                high_RO[rank:] = 0
 
     def _grow(self, adapters: Sequence[Adapter]) -> None:
         """Make room for so many, of their ranks and on their layers."""
-        ranks = [layer.a.shape[0] for adapter in adapters for layer in adapter.values()]
+        ranks = [layer.b_RO.shape[0] for adapter in adapters for layer in adapter.values()]
         more_places = max(0, len(adapters) - len(self._held))
         more_rank = max(0, max(ranks, default=0) - self._rank)
         self._held += [None] * more_places

@@ -5,15 +5,16 @@ All tokens lie behind one another in one row for the model's own code; attention
 It knows no sampling and no schedule.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
@@ -22,31 +23,9 @@ from finery.modeling.adapters import module_name, read_adapter
 from finery.modeling.architectures import linear_layers
 from finery.serving.engines import torch_weights
 from finery.serving.engines.torch_adapters import Adapter, AdapterRows, LowRank
+from finery.serving.engines.torch_pasts import Past, Pasts, Span
 
 NAME = "finery_rows"
-
-
-class Past:
-    """Keys and values of one request, for every layer; memory is taken as it is filled."""
-
-    def __init__(self, capacity: int) -> None:
-        self.length = 0
-        self._capacity = capacity
-        self._layers: dict[int, tuple[Tensor, Tensor]] = {}
-
-    def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Append [heads, tokens, width] and give all so far; `length` moves once all layers are through."""
-        if layer not in self._layers:
-            heads, _, width = keys.shape
-            self._layers[layer] = (
-                keys.new_empty(heads, self._capacity, width),
-                values.new_empty(heads, self._capacity, width),
-            )
-        all_keys, all_values = self._layers[layer]
-        end = self.length + keys.shape[1]
-        all_keys[:, self.length : end] = keys
-        all_values[:, self.length : end] = values
-        return all_keys[:, :end], all_values[:, :end]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +47,7 @@ class RowModel:
         self._config = config
         self._dtype = torch_weights.activation_dtype(precision)
         self._model = torch_weights.load(folder, precision, NAME)
+        self._pasts = Pasts()
         linears = linear_layers(config)
         self._adapters = AdapterRows(linears, self._dtype)
         for path in linears:
@@ -80,12 +60,15 @@ class RowModel:
             raise InvalidRequest(f"{folder} is a {config.task} adapter (DoRA: {config.dora}); plain LoRA is served.")
         return {
             module_name(name): LowRank(
-                torch.tensor(a, dtype=self._dtype),
-                (torch.tensor(tensors[name.replace(".lora_A.", ".lora_B.")]) * config.scale).to(self._dtype),
+                self._transposed(a), self._transposed(tensors[name.replace(".lora_A.", ".lora_B.")] * config.scale)
             )
             for name, a in tensors.items()
             if name.endswith(".lora_A.weight")
         }
+
+    def _transposed(self, matrix: NDArray[Any]) -> Tensor:
+        """Whole rows beside each other: copied into a pass's stack, they are read once from end to end."""
+        return torch.tensor(np.ascontiguousarray(matrix.T), dtype=self._dtype)
 
     @torch.inference_mode()
     def read(self, parts: Sequence[Part]) -> list[Tensor]:
@@ -107,12 +90,16 @@ class RowModel:
     def _hidden(self, parts: Sequence[Part]) -> Tensor:
         ids = [token for part in parts for token in part.tokens]
         positions = [part.past.length + i for part in parts for i in range(len(part.tokens))]
-        with _reading(parts):
+        spans = [Span(part.past, end - len(part.tokens), end) for part, end in zip(parts, _ends(parts), strict=True)]
+        self._pasts.begin(spans)
+        token = _pasts.set(self._pasts)
+        try:
             outputs = self._model.base_model(
                 input_ids=torch.tensor([ids]), position_ids=torch.tensor([positions]), use_cache=False
             )
-        for part in parts:
-            part.past.length += len(part.tokens)
+        finally:
+            _pasts.reset(token)
+        self._pasts.end(spans)
         hidden: Tensor = outputs.last_hidden_state[0]
         return hidden
 
@@ -123,16 +110,7 @@ class RowModel:
         return add
 
 
-_parts: ContextVar[Sequence[Part]] = ContextVar("parts")
-
-
-@contextmanager
-def _reading(parts: Sequence[Part]) -> Iterator[None]:
-    token = _parts.set(parts)
-    try:
-        yield
-    finally:
-        _parts.reset(token)
+_pasts: ContextVar[Pasts] = ContextVar("pasts")
 
 
 def _attend(
@@ -147,30 +125,10 @@ def _attend(
     **_: Any,
 ) -> tuple[Tensor, None]:
     """transformers' attention interface: query [1, heads, T, width], keys and values [1, key heads, T, width]."""
-    parts = _parts.get()
     layer = module.layer_idx
     assert isinstance(layer, int)
-    outputs = []
-    for part, end in zip(parts, _ends(parts), strict=True):
-        begin = end - len(part.tokens)
-        keys, values = part.past.extend(layer, key[0, :, begin:end], value[0, :, begin:end])
-        mask = _mask(end - begin, keys.shape[1], sliding_window)
-        outputs.append(
-            F.scaled_dot_product_attention(
-                query[:, :, begin:end], keys[None], values[None], attn_mask=mask, scale=scaling, enable_gqa=True
-            )
-        )
-    return torch.cat(outputs, dim=2).transpose(1, 2).contiguous(), None
-
-
-def _mask(new: int, total: int, window: int | None) -> Tensor | None:
-    """True where one of the `new` last tokens of `total` may look; None where each may look everywhere."""
-    if new == 1 and (window is None or total <= window):
-        return None
-    rows = torch.arange(total - new, total)[:, None]
-    columns = torch.arange(total)[None]
-    seen = columns <= rows
-    return seen if window is None else seen & (columns > rows - window)
+    output_THW = _pasts.get().attend(layer, query[0], key[0], value[0], scale=scaling, window=sliding_window)
+    return output_THW[None], None
 
 
 def _ends(parts: Sequence[Part]) -> list[int]:
