@@ -5,8 +5,8 @@ answers of one length, and take turns within a round, so that a slow minute of t
 medians over rounds. `single` is one stream; `parallel` is 8 at once, against llama.cpp's own HTTP server; `latency` is
 the time to the first token of 8 clients, beside that server's and over the engine's own; `plane` is both once more
 through a whole `finery serve`, by OpenAI's API, without and with the content filter; `recovery` kills its inference
-server under load; `adapters` spreads clients over 20 adapters, against all of them on one, on llama.cpp and on torch in
-bf16; `many` registers 200 adapters. The last line is JSON.
+server under load; `adapters` spreads clients over 20 adapters, against all of them on one, on llama.cpp and on torch;
+`many` registers 200 adapters. The last line is JSON.
 """
 
 import argparse

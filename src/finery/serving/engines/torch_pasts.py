@@ -84,6 +84,7 @@ class Pasts:
 
     def end(self, spans: Sequence[Span]) -> None:
         """Every layer has seen the tokens."""
+        self._alone = []  # whose request is over shall be held by nobody
         for span in spans:
             span.past.length = span.total
             if span.past.place is not None:
