@@ -54,11 +54,11 @@ def deploy_anew(http: httpx.Client, name: str, model: str, **options: Any) -> di
 
 
 def inference_server_of(server: Server, model: str) -> int:
-    """Process id of a model's inference server."""
+    """Process id of a model's llama.cpp server."""
     for pid in server.children("finery.serving.server"):
         folder = Path(f"/proc/{pid}/cmdline").read_bytes().decode().rstrip("\0").rpartition("\0")[2]
         config = json.loads((Path(folder) / "server.json").read_text())
-        if Path(config["model_folder"]).name == model:
+        if (Path(config["model_folder"]).name, config["engine"]) == (model, "llamacpp"):
             return pid
     raise LookupError(model)
 
@@ -142,6 +142,17 @@ def tuned(server: Server) -> str:
         extra_body={"precision": "fp32"},
     )
     return str(wait_for(job, client, "succeeded").fine_tuned_model)
+
+
+def test_torch_gets_a_certificate_of_its_own(server: Server, http: httpx.Client, tuned: str) -> None:
+    """Its weights are packed in 16 bits otherwise than llama.cpp's."""
+    made = deploy_anew(http, "side-by-side", tuned, engine="torch")
+    assert made["status"] == "Succeeded", made
+    assert (made["certificate"]["engine"], made["certificate"]["passed"]) == ("torch", True)
+    client = server.openai()
+    for name in ("side-by-side", tuned):
+        answer = client.chat.completions.create(model=name, messages=HELLO, temperature=0, max_tokens=8)
+        assert answer.choices[0].message.content.strip().startswith("red")
 
 
 def test_what_is_planted_is_refused_with_the_numbers(
