@@ -104,7 +104,7 @@ def cancel(plane: ControlPlane, caller: Caller, batch_id: str) -> Record:
 
 async def run_pending(plane: ControlPlane, ask: Ask) -> None:
     """Bring every unfinished batch to its end, one after the other."""
-    for batch in kept.unfinished(plane, Kind.BATCH, *_UNFINISHED):
+    for batch in await asyncio.to_thread(kept.unfinished, plane, Kind.BATCH, *_UNFINISHED):
         owner = kept.owner_of(plane, batch)
         try:
             await _run(plane, owner, batch.id, ask)

@@ -31,7 +31,7 @@ _RANK = {"pass": "passed", "fail": "failed", "error": "errored"}
 
 async def run_pending(plane: ControlPlane, ask: Ask) -> None:
     """Bring every unfinished run to its end, one after the other."""
-    for run in kept.unfinished(plane, Kind.EVAL_RUN, *UNFINISHED):
+    for run in await asyncio.to_thread(kept.unfinished, plane, Kind.EVAL_RUN, *UNFINISHED):
         try:
             await _run(plane, run, ask)
         except FineryError as error:

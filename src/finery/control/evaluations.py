@@ -143,7 +143,7 @@ def report_of(plane: ControlPlane, caller: Caller, evaluation_id: str) -> dict[s
 
 async def run_pending(plane: ControlPlane, ask: Ask) -> None:
     """Bring every unfinished evaluation to its end, one after the other."""
-    for evaluation in kept.unfinished(plane, Kind.EVALUATION, *UNFINISHED):
+    for evaluation in await asyncio.to_thread(kept.unfinished, plane, Kind.EVALUATION, *UNFINISHED):
         try:
             await _run(plane, evaluation, ask)
         except FineryError as error:

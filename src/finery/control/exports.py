@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any, get_args
 
-from finery.control import certificates, models
+from finery.control import certificates, kept, models
 from finery.control.inference import is_full
 from finery.control.models import ResolvedModel
 from finery.control.plane import ControlPlane, now
@@ -128,9 +128,7 @@ def forget_expired(plane: ControlPlane) -> None:
 
 async def run_pending(plane: ControlPlane) -> None:
     """Make every export that was asked for, one after the other."""
-    with plane.database.read() as connection:
-        pending = records.list_in(connection, Kind.EXPORT, QUEUED, RUNNING)
-    for record in pending:
+    for record in await asyncio.to_thread(kept.unfinished, plane, Kind.EXPORT, QUEUED, RUNNING):
         await _run(plane, record)
 
 

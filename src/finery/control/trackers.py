@@ -5,6 +5,7 @@ how far a job's events were sent. Spoken is MLflow's REST API 2.0 (mlflow.org/do
 integration names project, name and tags, which become experiment, run name and tags there. It knows no trainer.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from typing import Any
 
 import httpx
 
+from finery.control import kept
 from finery.control.plane import ControlPlane, now
 from finery.core.errors import InvalidRequest
 from finery.core.ids import new_id
@@ -71,8 +73,7 @@ def follow(connection: Any, plane: ControlPlane, job: Job) -> str | None:
 
 async def send_pending(plane: ControlPlane) -> None:
     """Send what the tracker has not been told yet."""
-    with plane.database.read() as connection:
-        pending = records.list_in(connection, Kind.TRACKED_RUN, "open")
+    pending = await asyncio.to_thread(kept.unfinished, plane, Kind.TRACKED_RUN, "open")
     due = [run for run in pending if run.body["not_before"] <= time.time()]
     if not due:
         return

@@ -163,10 +163,14 @@ def tell(connection: Any, project_id: str, event_type: str, object_id: str) -> N
 
 async def deliver_pending(plane: ControlPlane) -> None:
     """Tell what is to be told; what fails is tried again later, five times."""
+    due = await asyncio.to_thread(_due, plane)
+    await asyncio.gather(*(_deliver(plane, delivery) for delivery in due[:32]))
+
+
+def _due(plane: ControlPlane) -> list[Record]:
     with plane.database.read() as connection:
         pending = records.list_in(connection, Kind.WEBHOOK_DELIVERY, "pending")
-    due = [delivery for delivery in pending if delivery.body["not_before"] <= time.time()]
-    await asyncio.gather(*(_deliver(plane, delivery) for delivery in due[:32]))
+    return [delivery for delivery in pending if delivery.body["not_before"] <= time.time()]
 
 
 def signature(secret: str, event_id: str, timestamp: str, body: bytes) -> str:
