@@ -122,10 +122,43 @@ def test_a_head_is_scored_as_a_classifier_by_its_validation(own: Server) -> None
     assert found["labels"] == sorted(COLOURS)
     assert sum(map(sum, model["classification"]["confusion"])) == model["calibration"]["answers"] == 36
     assert model["classification"]["accuracy"] == pytest.approx(model["calibration"]["accuracy"])
-    assert sorted(name.partition("-")[0] for name in pictures.json()) == ["calibration", "confusion", "f1_by_label.svg"]
+    kinds = sorted(name.partition("-")[0] for name in pictures.json())
+    assert kinds == ["calibration", "confusion", "f1_by_label.svg", "learning_curves.svg"]
+    training, validation = found["curves"]
+    assert [len(line["points"]) for line in (training, validation)] == [12, 2]
     assert all(picture in page.text for picture in pictures.json().values())
     assert found["sentence"] in text.text
     assert "expected calibration error" in text.text
+
+
+@pytest.mark.parametrize("learned", ["labels", "target"])
+def test_heads_of_several_labels_and_of_values_are_calibrated(own: Server, learned: str) -> None:
+    client = own.openai()
+    lists = {"labels": [[COLOURS[i % 3], "even"][: 2 - i % 2] for i in range(24)], "target": [i % 3 for i in range(24)]}
+    rows = [{"text": f"ticket {i} is about {COLOURS[i % 3]}", learned: lists[learned][i]} for i in range(24)]
+    content = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    files = [client.files.create(file=("rows.jsonl", content), purpose="fine-tune").id for _ in range(2)]
+    job = client.fine_tuning.jobs.create(
+        model=MODEL, training_file=files[0], validation_file=files[1], hyperparameters={"n_epochs": 1, "batch_size": 6}
+    )
+    assert wait_for(job, client, "succeeded", "failed").status == "succeeded"
+    with own.http() as http:
+        path = f"/finery/v1/fine_tuning/jobs/{job.id}/report"
+        found = http.get(path).json()
+        page, pictures = (http.get(f"{path}?format={form}") for form in ("html", "pictures"))
+    [model] = found["models"]
+    assert found["rows"] == 24
+    assert found["sentence"] in page.text
+    if learned == "labels":
+        assert found["labels"] == [each["label"] for each in model["label_calibration"]] == sorted([*COLOURS, "even"])
+        assert {each["answers"] for each in model["label_calibration"]} == {24}
+        assert found["sentence"].startswith("All labels right in ")
+        assert len(pictures.json()) == 7
+    else:
+        assert sum(each["answers"] for each in model["values"]["bins"]) == 24
+        assert model["figures"]["mean_absolute_error"]["value"] == model["values"]["mean_absolute_error"] > 0
+        assert found["sentence"].startswith("Off by ")
+        assert sorted(name.partition("-")[0] for name in pictures.json()) == ["learning_curves.svg", "values"]
 
 
 def test_perplexity_is_the_trainers_validation_loss(own: Server, tuned: str) -> None:

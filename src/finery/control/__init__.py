@@ -60,7 +60,7 @@ trackers     a job's figures for an experiment tracker
 evals        OpenAI's evals, their runs and items
 eval_runs    runs of evals brought to their end
 grading      a grade of a sample, by whatever grader
-head_reports  how well a job's head tells labels
+head_reports  how well a job's head tells labels or values
 evaluations  models asked the same held-out rows, and compared
 promotions   another model under a deployment's name, once it has shown enough
 promotion_rules  what it must show

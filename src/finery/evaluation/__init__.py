@@ -5,6 +5,7 @@ matches         answers against references: exact, normalised, by label, by toke
 similarity      BLEU, ROUGE and their kin, from the libraries of `finery[evaluation]`
 classification  precision, recall, F1 and the confusion matrix
 calibration     how sure answers were, and how often rightly so
+values          predicted values beside actual ones
 likelihood      perplexity and token accuracy
 intervals       paired bootstrap and McNemar's test
 held_out        rows as questions with known answers

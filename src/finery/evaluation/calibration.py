@@ -1,14 +1,15 @@
 """How sure answers were, and how often rightly so: bins of a reliability diagram, the expected calibration error.
 
-The error is that of Guo et al. 2017 (On Calibration of Modern Neural Networks): the mean gap between how sure answers
-of a bin were and how many of them were right, weighted by their number. Knows numbers only.
+Sure that it is right, or, where an item may have several labels, that one of them applies. The error is that of Guo et
+al. 2017 (On Calibration of Modern Neural Networks): the mean gap between how sure answers of a bin were and how many of
+them were right, weighted by their number. Knows numbers only.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 
@@ -27,7 +28,7 @@ def report(confidences: Sequence[float], right: Sequence[bool]) -> dict[str, Any
     return report_of(tally(confidences, right))
 
 
-def tally(confidences: Sequence[float], right: Sequence[bool]) -> Floats:
+def tally(confidences: ArrayLike, right: ArrayLike) -> Floats:
     """(3, BINS): answers, the sum of their confidences, how many were right. Tallies of parts add up."""
     sure_N, right_N = np.asarray(confidences, dtype=np.float64), np.asarray(right, dtype=np.float64)
     # An edge belongs to the bin below it, 0 to the first.

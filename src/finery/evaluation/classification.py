@@ -86,26 +86,51 @@ def report(truth: Sequence[str], predicted: Sequence[str | None], labels: Sequen
 def report_of(matrix: NDArray[np.int64], labels: Sequence[str]) -> dict[str, Any]:
     """The report of a confusion matrix."""
     square = matrix[:, :-1].astype(np.float64)
-    right, said = float(np.trace(square)), float(square.sum())
-    found = scores(Tally(right=np.diagonal(square), true=matrix.sum(axis=1), said=square.sum(axis=0)))
+    found = Tally(right=np.diagonal(square), true=matrix.sum(axis=1), said=square.sum(axis=0))
     return {
         "labels": list(labels),
         "predicted_labels": [*labels, NO_LABEL],
         "confusion": matrix.tolist(),
+        "accuracy": float(scores(found).accuracy),
+        **_figures(found, labels),
+    }
+
+
+def count_labels(true_NC: NDArray[np.bool_], said_NC: NDArray[np.bool_]) -> Floats:
+    """(3, C) of items that may have several labels: rightly said, true, said. Counts of parts add up."""
+    sums = [(true_NC & said_NC).sum(axis=0), true_NC.sum(axis=0), said_NC.sum(axis=0)]
+    return np.stack(sums).astype(np.float64)
+
+
+def report_of_labels(counts: Floats, labels: Sequence[str], *, exact_match: float) -> dict[str, Any]:
+    """The report of counts of items that may have several labels; there is no confusion, for labels don't exclude each
+    other.
+
+    Args:
+        exact_match: the share of items that are right in all labels.
+    """
+    right, true, said = counts
+    figures = _figures(Tally(right=right, true=true, said=said), labels)
+    return {"labels": list(labels), "exact_match": exact_match, **figures}
+
+
+def _figures(tallied: Tally, labels: Sequence[str]) -> dict[str, Any]:
+    found = scores(tallied)
+    right, said = float(tallied.right.sum()), float(tallied.said.sum())
+    return {
         "per_label": [
             {
                 "label": label,
                 "precision": float(found.precision[i]),
                 "recall": float(found.recall[i]),
                 "f1": float(found.f1[i]),
-                "support": int(matrix[i].sum()),
+                "support": int(tallied.true[i]),
             }
             for i, label in enumerate(labels)
         ],
-        "accuracy": float(found.accuracy),
         "macro": {
-            "precision": float(found.precision[found.present].mean()),
-            "recall": float(found.recall[found.present].mean()),
+            "precision": float(found.precision[found.present].mean()) if found.present.any() else 0.0,
+            "recall": float(found.recall[found.present].mean()) if found.present.any() else 0.0,
             "f1": float(found.macro_f1),
         },
         "micro": {

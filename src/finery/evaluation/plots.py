@@ -68,29 +68,39 @@ def confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str], predicted:
     return _svg(_LEFT + size * len(predicted) + 10, top + size * len(labels) + 10, parts)
 
 
-def reliability(bins: Sequence[tuple[float, float, int]]) -> str:
-    """(mean confidence, share that is right, answers) of each bin as a dot, the larger the more answers; on the line is
-    calibrated, below it is too sure of itself."""
-    across, up = _Scale(0.0, 1.0, 60, 360), _Scale(0.0, 1.0, 330, 30)
+def reliability(
+    bins: Sequence[tuple[float, float, int]],
+    *,
+    x: str = "how sure the answer was",
+    y: str = "how often it was right",
+    ends: tuple[float, float] = (0.0, 1.0),
+) -> str:
+    """(said, what came of it, answers) of each bin as a dot, the larger the more answers; on the line is calibrated,
+    below it more was said than came. `ends` is where both axes begin and end."""
+    across, up = _Scale(*ends, 60, 360), _Scale(*ends, 330, 30)
+    low, high = across.low, across.high
     parts = [
-        f'<line x1="{across(0)}" y1="{up(0)}" x2="{across(1)}" y2="{up(1)}" stroke="#bbbbbb" stroke-dasharray="4"/>',
+        f'<line x1="{across(low)}" y1="{up(low)}" x2="{across(high)}" y2="{up(high)}" stroke="#bbbbbb" '
+        'stroke-dasharray="4"/>',
         _axis(across, 342, ""),
         *(_text(54, up(mark) + 4, f"{mark:.3g}", anchor="end", colour="#666666") for mark in up.marks()),
-        _text(360, 376, "how sure the answer was", anchor="end"),
-        _text(4, 22, "how often it was right"),
+        _text(360, 376, x, anchor="end"),
+        _text(4, 22, y),
     ]
     most = max((answers for _, _, answers in bins), default=1)
-    for sure, right, answers in bins:
-        x, y = across(sure), up(right)
-        parts.append(_line(x, up(sure), x, y, COLOURS[6], width=2))
+    for said, came, answers in bins:
+        place, height = across(said), up(came)
+        parts.append(_line(place, up(said), place, height, COLOURS[6], width=2))
         radius = 3 + 7 * (answers / most) ** 0.5
-        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" fill="{COLOURS[1]}" fill-opacity="0.80"/>')
-        parts.append(_text(x + radius + 3, y + 4, str(answers), colour="#666666"))
+        parts.append(
+            f'<circle cx="{place:.1f}" cy="{height:.1f}" r="{radius:.1f}" fill="{COLOURS[1]}" fill-opacity="0.80"/>'
+        )
+        parts.append(_text(place + radius + 3, height + 4, str(answers), colour="#666666"))
     return _svg(420, 384, parts)
 
 
 def curves(series: Sequence[tuple[str, Sequence[tuple[float, float]]]], *, x: str, y: str) -> str:
-    """Lines through (x, y) points, one a series."""
+    """Lines through (x, y) points, one a series; a lone point is a dot."""
     points = [point for _, line in series for point in line]
     across = _Scale(min((p[0] for p in points), default=0.0), max((p[0] for p in points), default=1.0), 60, _WIDTH - 20)
     up = _Scale(min((p[1] for p in points), default=0.0), max((p[1] for p in points), default=1.0), 250, 30)
@@ -100,6 +110,10 @@ def curves(series: Sequence[tuple[str, Sequence[tuple[float, float]]]], *, x: st
     for i, (_, line) in enumerate(series):
         path = " ".join(f"{across(a):.1f},{up(b):.1f}" for a, b in line)
         colour = COLOURS[i % len(COLOURS)]
+        if len(line) == 1:
+            [(a, b)] = line
+            parts.append(f'<circle cx="{across(a):.1f}" cy="{up(b):.1f}" r="4" fill="{colour}"/>')
+            continue
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
     return _svg(_WIDTH, 300, parts)
 

@@ -1,5 +1,5 @@
 """A comparison as a page of its own (HTML with its pictures inside), as Markdown, and its pictures; knows
-`Comparison.to_json`.
+`Comparison.to_json`, and the same shape of one model that has a head.
 
 Texts of models may hold anything: in the page they are escaped, and it runs no script and loads nothing.
 """
@@ -25,6 +25,7 @@ svg { max-width: 100%; height: auto }
 
 _EXAMPLE_CHARACTERS = 400
 _LABELS_PICTURE = "f1_by_label.svg"
+_CURVES_PICTURE = "learning_curves.svg"
 _MOST_LABELS = 40
 """Of which a picture can be read."""
 
@@ -44,12 +45,9 @@ def html(report: Json, *, title: str = "Evaluation") -> str:
     for number, pair in enumerate(report["comparisons"], 1):
         parts += _pair(pair, drawn[_name("differences", number, pair["first"])])
     for number, model in enumerate(report["models"], 1):
-        if model["classification"]:
-            name = _name("confusion", number, model["model"])
-            parts += [f"<h2>Confusion: {escape(model['model'])}</h2>", drawn[name]]
-        if model.get("calibration"):
-            name = _name("calibration", number, model["model"])
-            parts += [f"<h2>Calibration: {escape(model['model'])}</h2>", f"<p>{_calibrated(model)}</p>", drawn[name]]
+        parts += _model(number, model, drawn)
+    if _CURVES_PICTURE in drawn:
+        parts += ["<h2>Learning curves</h2>", drawn[_CURVES_PICTURE]]
     head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
 
@@ -65,13 +63,38 @@ def pictures(report: Json) -> dict[str, str]:
     for number, pair in enumerate(report["comparisons"], 1):
         drawn[_name("differences", number, pair["first"])] = plots.intervals(_known_shares(pair), unit=" pts")
     for number, model in enumerate(report["models"], 1):
-        if found := model["classification"]:
-            picture = plots.confusion(found["confusion"], found["labels"], found["predicted_labels"])
-            drawn[_name("confusion", number, model["model"])] = picture
-        if found := model.get("calibration"):
-            bins = [(each["confidence"], each["accuracy"], each["answers"]) for each in found["bins"]]
-            drawn[_name("calibration", number, model["model"])] = plots.reliability(bins)
+        drawn |= _model_pictures(number, model)
+    if report.get("curves"):
+        lines = [(line["name"], line["points"]) for line in report["curves"]]
+        drawn[_CURVES_PICTURE] = plots.curves(lines, x="step", y="loss")
     return drawn
+
+
+def _model_pictures(number: int, model: Json) -> dict[str, str]:
+    drawn = {}
+    if (found := model["classification"]) and "confusion" in found:
+        picture = plots.confusion(found["confusion"], found["labels"], found["predicted_labels"])
+        drawn[_name("confusion", number, model["model"])] = picture
+    if found := model.get("calibration"):
+        draw = _label_reliability if "label_calibration" in model else plots.reliability
+        drawn[_name("calibration", number, model["model"])] = draw(_dots(found))
+    for place, found in enumerate(model.get("label_calibration", ())[:_MOST_LABELS], 1):
+        drawn[_name("calibration", f"{number}-{place}", found["label"])] = _label_reliability(_dots(found))
+    if found := model.get("values"):
+        dots = [(each["predicted"], each["actual"], each["answers"]) for each in found["bins"]]
+        ends = [edge for said, came, _ in dots for edge in (said, came)]
+        drawn[_name("values", number, model["model"])] = plots.reliability(
+            dots, x="predicted value, mean of a bin", y="actual value", ends=(min(ends), max(ends))
+        )
+    return drawn
+
+
+def _label_reliability(dots: Sequence[tuple[float, float, int]]) -> str:
+    return plots.reliability(dots, x="how likely the label was said to be", y="how often it was there")
+
+
+def _dots(calibrated: Json) -> list[tuple[float, float, int]]:
+    return [(each["confidence"], each["accuracy"], each["answers"]) for each in calibrated["bins"]]
 
 
 def markdown(report: Json, *, title: str = "Evaluation") -> str:
@@ -85,19 +108,48 @@ def markdown(report: Json, *, title: str = "Evaluation") -> str:
             lines += ["", f"### {pair[f'num_{side}']} answers got {side}", ""]
             lines += _markdown_table(*_examples(pair, side)) if pair[side] else ["None."]
     for model in report["models"]:
-        if found := model.get("calibration"):
-            lines += ["", f"## Calibration: {model['model']}", "", _calibrated(model), ""]
-            bins = [
-                [
-                    f"{each['low']:.1f} to {each['high']:.1f}",
-                    f"{each['confidence']:.3f}",
-                    f"{each['accuracy']:.3f}",
-                    str(each["answers"]),
-                ]
-                for each in found["bins"]
-            ]
-            lines += _markdown_table(["bin", "how sure", "how often right", "answers"], bins)
+        lines += _markdown_model(model)
     return "\n".join(lines) + "\n"
+
+
+def _model(number: int, model: Json, drawn: Mapping[str, str]) -> list[str]:
+    name, parts = model["model"], []
+    if picture := drawn.get(_name("confusion", number, name)):
+        parts += [f"<h2>Confusion: {escape(name)}</h2>", picture]
+    if found := model.get("calibration"):
+        parts += [f"<h2>Calibration: {escape(name)}</h2>", f"<p>{_calibrated(found)}</p>"]
+        parts.append(drawn[_name("calibration", number, name)])
+    if calibrated := model.get("label_calibration"):
+        parts += ["<h2>Calibration of each label</h2>", _table(*_label_calibration(calibrated))]
+    for place, found in enumerate(model.get("label_calibration", ())[:_MOST_LABELS], 1):
+        picture = drawn[_name("calibration", f"{number}-{place}", found["label"])]
+        parts += [f"<h3>{escape(found['label'])}</h3>", picture]
+    if found := model.get("values"):
+        parts += [f"<h2>Predicted and actual values: {escape(name)}</h2>", f"<p>{_valued(found)}</p>"]
+        parts += [drawn[_name("values", number, name)], _table(*_value_bins(found))]
+    return parts
+
+
+def _markdown_model(model: Json) -> list[str]:
+    lines = []
+    if found := model.get("calibration"):
+        lines += ["", f"## Calibration: {model['model']}", "", _calibrated(found), ""]
+        bins = [
+            [
+                f"{each['low']:.1f} to {each['high']:.1f}",
+                f"{each['confidence']:.3f}",
+                f"{each['accuracy']:.3f}",
+                str(each["answers"]),
+            ]
+            for each in found["bins"]
+        ]
+        lines += _markdown_table(["bin", "how sure", "how often right", "answers"], bins)
+    if calibrated := model.get("label_calibration"):
+        lines += ["", "## Calibration of each label", "", *_markdown_table(*_label_calibration(calibrated))]
+    if found := model.get("values"):
+        lines += ["", f"## Predicted and actual values: {model['model']}", "", _valued(found), ""]
+        lines += _markdown_table(*_value_bins(found))
+    return lines
 
 
 def _pair(pair: Json, picture: str) -> list[str]:
@@ -129,16 +181,53 @@ def _known_shares(pair: Json) -> list[tuple[str, float, float, float]]:
     ]
 
 
-def _calibrated(model: Json) -> str:
-    found = model["calibration"]
+def _calibrated(found: Json) -> str:
     return (
         f"{found['answers']} answers: on average {found['confidence']:.1%} sure, {found['accuracy']:.1%} right; "
         f"expected calibration error {found['expected_calibration_error']:.1%}."
     )
 
 
-def _name(kind: str, number: int, model: str) -> str:
-    return f"{kind}-{number}-{re.sub('[^A-Za-z0-9._-]+', '_', model)[:80]}.svg"
+def _label_calibration(calibrated: Sequence[Json]) -> tuple[list[str], list[list[str]]]:
+    rows = [
+        [
+            each["label"],
+            f"{each['confidence']:.1%}",
+            f"{each['accuracy']:.1%}",
+            f"{each['expected_calibration_error']:.1%}",
+        ]
+        for each in calibrated
+    ]
+    return ["label", "how likely it was said to be", "how often it was there", "expected calibration error"], rows
+
+
+def _valued(found: Json) -> str:
+    return (
+        f"{found['answers']} answers: on average {found['predicted']:.4g} predicted, {found['actual']:.4g} actual; "
+        f"the bins are off by {found['calibration_error']:.3g} on average."
+    )
+
+
+def _value_bins(found: Json) -> tuple[list[str], list[list[str]]]:
+    def span(low: float | None, high: float | None) -> str:
+        if low is None:
+            return "all" if high is None else f"up to {high:.4g}"
+        return f"above {low:.4g}" if high is None else f"{low:.4g} to {high:.4g}"
+
+    rows = [
+        [
+            span(each["low"], each["high"]),
+            f"{each['predicted']:.4g}",
+            f"{each['actual']:.4g}",
+            str(each["answers"]),
+        ]
+        for each in found["bins"]
+    ]
+    return ["predicted", "mean predicted", "mean actual", "answers"], rows
+
+
+def _name(kind: str, number: int | str, name: str) -> str:
+    return f"{kind}-{number}-{re.sub('[^A-Za-z0-9._-]+', '_', name)[:80]}.svg"
 
 
 def _figures(report: Json) -> tuple[list[str], list[list[str]]]:
@@ -174,7 +263,8 @@ def _examples(pair: Json, side: str) -> tuple[list[str], list[list[str]]]:
 
 
 def _is_share(name: str) -> bool:
-    return metrics.METRICS[name].kind != "likelihood" or name == "token_accuracy"
+    metric = metrics.METRICS.get(name)
+    return metric is not None and (metric.kind != "likelihood" or name == "token_accuracy")
 
 
 def _plain(found: Json | None, name: str) -> str:

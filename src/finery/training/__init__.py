@@ -13,7 +13,7 @@ optimizers   gradients → new weights
 schedules    the learning rate of a step
 references   what the reference model of preferences says, computed once
 loop         steps, validation, early stopping
-labels       what a head got right: figures per label, confusion, calibration
+head_reports what a head got right: figures and calibration, of labels and of values
 reinforcement   the loop whose steps draw their own examples
 rollouts     prompts → graded answers
 sampling     answers drawn from the model

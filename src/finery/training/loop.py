@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from finery.core.errors import FineryError
-from finery.training import batches, estimate, labels
+from finery.training import batches, estimate, head_reports
 from finery.training.checkpoint import Checkpoints, Progress, read_weights
 from finery.training.events import EventLog
 from finery.training.model import TrainableModel
@@ -61,8 +61,8 @@ class Measured:
 
     loss: float
     accuracy: float | None
-    labels: dict[str, Any] | None = None
-    """Of a head that says one label: figures per label, confusion and calibration, as `labels.report` has them."""
+    head: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Of a head: `head_reports.report`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -199,7 +199,8 @@ class Loop:
         sums = [(part.loss_sum, part.correct, part.counted) for part in done]
         parts.model.train(True)
         measured = self._measured(sums, sum(item.weight for item in items) or 1.0)
-        return replace(measured, labels=labels.report(self._spec, [part.said_D3 for part in done], parts.ranks))
+        said = [part.said_DK for part in done]
+        return replace(measured, head=head_reports.report(self._spec, said, items, parts.ranks))
 
     @property
     def _by_token(self) -> bool:
@@ -233,7 +234,8 @@ class Loop:
         if validation and epoch_end:
             with self._parts.events.spans.measure("validate", step=row.step):
                 full = self._evaluate(validation)
-            told |= {"full_valid_accuracy": full.accuracy, "full_valid_labels": full.labels}
+            told |= {"full_valid_accuracy": full.accuracy}
+            told |= {f"full_valid_{name}": found for name, found in full.head.items()}
             accuracy = full.accuracy if self._by_token else None
             row = replace(row, full_valid_loss=full.loss, full_valid_mean_token_accuracy=accuracy)
             self._watch(full.loss, full.loss < self._best(math.inf))

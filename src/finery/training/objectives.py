@@ -7,7 +7,7 @@ Policy              grpo: drawn answers become likelier by how much better than 
 Heads               classification, multi-label, regression on the last token's hidden state
 """
 
-# Names end in their shape. P: pairs, D: documents, L: labels, N: trained tokens.
+# Names end in their shape. P: pairs, D: documents, L: labels, N: trained tokens, K: what is said of a document.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -35,8 +35,9 @@ class PassSums:
     """Scalar: how many of `counted` were right."""
     counted: int
     """Tokens, examples or pairs that can be right or wrong; 0 where there is no such thing."""
-    said_D3: Tensor | None = None
-    """Of a head that says one label: for each document the right label's place, the said one's, and how sure it was."""
+    said_DK: Tensor | None = None
+    """Of a head, for each document: the right label's place, the said one's, and how sure it was; where there may be
+    several labels, a 0 or 1 for each, then how likely it called each; the right value and the said one."""
 
 
 class Objective(Protocol):
@@ -204,7 +205,9 @@ class Heads:
         if self._spec.task == "multi_label":
             return self._multi_label(outputs_DL, targets_DL)
         losses_D = (outputs_DL - targets_DL).square().mean(dim=1)
-        return PassSums(loss_sum=losses_D.sum(), correct=torch.zeros((), device=losses_D.device), counted=0)
+        said_DK = torch.cat([targets_DL, outputs_DL.detach()], dim=1)
+        none = torch.zeros((), device=losses_D.device)
+        return PassSums(loss_sum=losses_D.sum(), correct=none, counted=0, said_DK=said_DK)
 
     def _classification(self, outputs_DL: Tensor, labels_D: Tensor) -> PassSums:
         smoothing = self._loss.smoothing if self._loss.name == "label_smoothing" else 0.0
@@ -215,8 +218,8 @@ class Heads:
             losses_D = losses_D * self._class_weights_L[labels_D]
         sure_D, said_D = outputs_DL.detach().softmax(dim=1).max(dim=1)
         correct = (said_D == labels_D).sum()
-        said_D3 = torch.stack([labels_D.double(), said_D.double(), sure_D.double()], dim=1)
-        return PassSums(loss_sum=losses_D.sum(), correct=correct, counted=len(labels_D), said_D3=said_D3)
+        said_DK = torch.stack([labels_D.double(), said_D.double(), sure_D.double()], dim=1)
+        return PassSums(loss_sum=losses_D.sum(), correct=correct, counted=len(labels_D), said_DK=said_DK)
 
     def _multi_label(self, outputs_DL: Tensor, targets_DL: Tensor) -> PassSums:
         wanted_DL = targets_DL
@@ -229,7 +232,10 @@ class Heads:
             losses_DL = losses_DL * self._class_weights_L
         right_DL = (outputs_DL.detach() > 0) == (targets_DL > 0.5)
         return PassSums(
-            loss_sum=losses_DL.mean(dim=1).sum(), correct=right_DL.float().mean(dim=1).sum(), counted=len(targets_DL)
+            loss_sum=losses_DL.mean(dim=1).sum(),
+            correct=right_DL.float().mean(dim=1).sum(),
+            counted=len(targets_DL),
+            said_DK=torch.cat([targets_DL, outputs_DL.detach().sigmoid()], dim=1),
         )
 
 

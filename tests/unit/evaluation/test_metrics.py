@@ -56,6 +56,26 @@ def labelled(draw: random.Random) -> tuple[list[str], list[str | None], list[str
     )
 
 
+def test_several_labels_an_item_equal_scikit_learn() -> None:
+    sklearn = pytest.importorskip("sklearn.metrics")
+    draw = np.random.default_rng(7)
+    for _ in range(CASES // 5):
+        true, said = draw.random((2, draw.integers(1, 30), 4)) < draw.random()
+        present = np.flatnonzero((true | said).any(axis=0))
+        found = classification.report_of_labels(classification.count_labels(true, said), list("abcd"), exact_match=0.0)
+        shown = [[row["precision"], row["recall"], row["f1"], row["support"]] for row in found["per_label"]]
+        by_label = sklearn.precision_recall_fscore_support(true, said, zero_division=0)
+        np.testing.assert_allclose(np.array(shown).T, np.array(by_label))
+        for mean in ("macro", "micro"):
+            # Labels that are nowhere don't count in ours.
+            parts = (
+                sklearn.precision_recall_fscore_support(true, said, labels=present, average=mean, zero_division=0)[:3]
+                if len(present)
+                else (0, 0, 0)
+            )
+            assert [found[mean][name] for name in ("precision", "recall", "f1")] == pytest.approx(list(parts))
+
+
 def test_precision_recall_f1_and_confusion_equal_scikit_learn() -> None:
     sklearn = pytest.importorskip("sklearn.metrics")
     draw = random.Random(1)

@@ -1,7 +1,7 @@
 """Losses against formulas written out over the unpacked model, and passes that add up to the same loss however cut."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,10 @@ import torch
 import torch.nn.functional as F
 from transformers import AutoModelForCausalLM
 
-from finery.training import batches, labels, objectives
+from finery.evaluation import calibration, values
+from finery.training import batches, head_reports, objectives
 from finery.training.model import TrainableModel
+from finery.training.packing import pack
 from finery.training.ranks import Ranks
 from finery.training.spec import LossSpec, RunSpec
 from finery.training.tasks import Item, read_items
@@ -120,8 +122,6 @@ def test_preferences_against_their_formula(make_run: MakeRun, name: str) -> None
 
 
 def document_logprob(model: TrainableModel, item: Item, side: int, *, mean: bool) -> float:
-    from finery.training.packing import pack
-
     packed = pack([item.documents[side]], "cpu")
     with torch.no_grad():
         hidden = model.hidden(packed)[packed.trained_N]
@@ -168,8 +168,6 @@ def test_heads_against_torch(make_run: MakeRun, task: str, loss: LossSpec) -> No
     labels = ("red", "green", "blue", "warm") if task != "regression" else ()
     spec = make_run(rows=LABELLED, task=task, labels=labels, loss=loss)[1]
     model, objective, items = load(spec)
-    from finery.training.packing import pack
-
     outputs = []
     for item in items:
         packed = pack(item.documents, "cpu")
@@ -178,14 +176,26 @@ def test_heads_against_torch(make_run: MakeRun, task: str, loss: LossSpec) -> No
     torch.testing.assert_close(mean_loss(objective, items, 24), expected, rtol=1e-5, atol=1e-6)
 
 
+ALONE = Ranks(0, 1, torch.device("cpu"))
+
+
+class OfTwo(Ranks):
+    """The first of two ranks that got the same answers."""
+
+    def totals(self, figures: Sequence[float]) -> list[float]:
+        return [2 * figure for figure in figures]
+
+
+def outputs_of(model: Any, items: list[Item]) -> torch.Tensor:
+    packs = [pack(item.documents, "cpu") for item in items]
+    return torch.cat([model.head_outputs(model.hidden(packed), packed) for packed in packs]).detach()
+
+
 def test_a_heads_answers_are_told_with_how_sure_it_was(make_run: MakeRun) -> None:
     spec = make_run(rows=LABELLED, task="classification", labels=("red", "green", "blue"))[1]
     model, objective, items = load(spec)
-    from finery.training.packing import pack
-
     passes = [objective.sums(items[:2]), objective.sums(items[2:])]
-    found = labels.report(spec, [one.said_D3 for one in passes], Ranks(0, 1, torch.device("cpu")))
-    assert found is not None
+    found = head_reports.report(spec, [one.said_DK for one in passes], items, ALONE)["labels"]
     wanted = [[0] * 4 for _ in range(3)]
     sure = 0.0
     for item in items:
@@ -197,7 +207,45 @@ def test_a_heads_answers_are_told_with_how_sure_it_was(make_run: MakeRun) -> Non
     assert found["classification"]["labels"] == ["red", "green", "blue"]
     assert found["calibration"]["answers"] == len(items)
     assert found["calibration"]["confidence"] == pytest.approx(sure, abs=1e-5)
-    assert labels.report(make_run(name="plain")[1], [None], Ranks(0, 1, torch.device("cpu"))) is None
+    assert head_reports.report(make_run(name="plain")[1], [None], items, ALONE) == {}
+
+
+def test_a_head_of_several_labels_is_told_label_by_label(make_run: MakeRun) -> None:
+    labels = ("red", "green", "blue", "warm")
+    spec = make_run(rows=LABELLED, task="multi_label", labels=labels)[1]
+    model, objective, items = load(spec)
+    said = [objective.sums(some).said_DK for some in (items[:2], items[2:])]
+    found = head_reports.report(spec, said, items, ALONE)["labels"]
+    chances_DL = outputs_of(model, items).sigmoid()
+    true_DL = torch.tensor([item.target for item in items]) > 0.5
+    assert found["classification"]["exact_match"] == pytest.approx(
+        float(((chances_DL > 0.5) == true_DL).all(dim=1).double().mean())
+    )
+    for place, (label, row) in enumerate(zip(labels, found["classification"]["per_label"], strict=True)):
+        wanted = calibration.report(chances_DL[:, place].tolist(), true_DL[:, place].tolist())
+        told = found["label_calibration"][place]
+        assert told["label"] == label
+        assert [each["answers"] for each in told["bins"]] == [each["answers"] for each in wanted["bins"]]
+        for figure in ("confidence", "accuracy", "expected_calibration_error"):
+            assert told[figure] == pytest.approx(wanted[figure], abs=1e-5)
+        assert row["support"] == int(true_DL[:, place].sum())
+    assert found["calibration"]["answers"] == len(items) * len(labels)
+    # As many again on another rank: twice the answers, the same shares.
+    both = head_reports.report(spec, said, items, OfTwo(0, 2, torch.device("cpu")))["labels"]
+    assert both["calibration"]["answers"] == 2 * found["calibration"]["answers"]
+    assert both["classification"]["exact_match"] == found["classification"]["exact_match"]
+
+
+def test_a_head_that_says_a_value_is_told_beside_the_actual_ones(make_run: MakeRun) -> None:
+    spec = make_run(rows=LABELLED, task="regression")[1]
+    model, objective, items = load(spec)
+    said = [objective.sums(some).said_DK for some in (items[:2], items[2:])]
+    found = head_reports.report(spec, [*said, None], items, ALONE)["values"]
+    predicted, actual = outputs_of(model, items)[:, 0].tolist(), [item.target[0] for item in items]
+    wanted = values.report(predicted, actual)
+    assert found["mean_absolute_error"] == pytest.approx(wanted["mean_absolute_error"], rel=1e-4)
+    assert found["answers"] == len(items)
+    assert [each["answers"] for each in found["bins"]] == [each["answers"] for each in wanted["bins"]]
 
 
 def reference_loss(task: str, outputs: torch.Tensor, items: list[Item], loss: LossSpec) -> torch.Tensor:

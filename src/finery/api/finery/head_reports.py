@@ -1,4 +1,4 @@
-"""/finery/v1/fine_tuning/jobs/{id}/report: how well a job's head tells labels."""
+"""/finery/v1/fine_tuning/jobs/{id}/report: how well a job's head tells labels or values."""
 
 from fastapi import APIRouter
 from fastapi.responses import Response
@@ -13,6 +13,6 @@ router = APIRouter(prefix="/finery/v1/fine_tuning/jobs", tags=["jobs"])
 
 @router.get("/{job_id}/report", response_model=None)
 def show_report(plane: Plane, caller: ReadsJobs, job_id: str, form: Form = "json") -> Response:
-    """Figures per label, confusion and calibration of the best validation: JSON, a page, Markdown or SVG pictures."""
+    """Figures and calibration of the best validation, learning curves: JSON, a page, Markdown or SVG pictures."""
     found = head_reports.report_of(plane, caller, job_id)
     return in_form(found, found["models"][0]["model"], form)
