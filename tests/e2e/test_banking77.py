@@ -3,7 +3,6 @@
 Minutes long, so not part of the default run: `pytest -m slow tests/e2e/test_banking77.py -s`.
 """
 
-import csv
 import json
 import os
 import random
@@ -14,39 +13,23 @@ from typing import Any
 
 import pytest
 
+import banking77
+from banking77 import MODELS, STARTER, Rows, messages
 from servers import Server, wait_for
 
-ROOT = Path(__file__).parents[2]
-DATA = Path(os.environ.get("FINERY_DATA_DIR", ROOT.parent / "shared" / "data")) / "banking77"
-MODELS = Path(os.environ.get("FINERY_MODELS", ROOT / ".cache" / "models"))
-STARTER = "smollm2-135m-instruct"
-SYSTEM = "Reply with the intent only"
 INTENTS = 10
 TRAINING_ROWS = 800
 PARITY_ROWS = 100
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(1800),
-    pytest.mark.skipif(not DATA.is_dir(), reason=f"no Banking77 at {DATA} (FINERY_DATA_DIR)"),
-    pytest.mark.skipif(not (MODELS / STARTER).is_dir(), reason=f"no starter model in {MODELS} (FINERY_MODELS)"),
-]
-
-
-def read(name: str, intents: set[str]) -> list[tuple[str, str]]:
-    with (DATA / name).open(newline="", encoding="utf-8") as file:
-        return [(row["text"].strip(), row["category"]) for row in csv.DictReader(file) if row["category"] in intents]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800), *banking77.needs_all]
 
 
 @pytest.fixture(scope="module")
-def data() -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+def data() -> tuple[Rows, Rows]:
     """800 rows to train on, all held-out rows of the same ten intents."""
-    with (DATA / "train.csv").open(newline="", encoding="utf-8") as file:
-        names = sorted({row["category"] for row in csv.DictReader(file)})
-    intents = set(names[:INTENTS])
-    training = read("train.csv", intents)
+    training = banking77.read("train.csv", INTENTS)
     random.Random(0).shuffle(training)
-    return training[:TRAINING_ROWS], read("test.csv", intents)
+    return training[:TRAINING_ROWS], banking77.read("test.csv", INTENTS)
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +38,6 @@ def slow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     running = Server(tmp_path_factory.mktemp("banking") / "home", MODELS, OMP_NUM_THREADS=threads).start()
     yield running
     running.stop()
-
-
-def messages(text: str) -> list[dict[str, str]]:
-    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": text}]
 
 
 def answers(server: Server, model: str, texts: list[str]) -> list[str]:
@@ -72,7 +51,7 @@ def answers(server: Server, model: str, texts: list[str]) -> list[str]:
         return list(pool.map(ask, texts))
 
 
-def accuracy(got: list[str], rows: list[tuple[str, str]]) -> float:
+def accuracy(got: list[str], rows: Rows) -> float:
     return sum(answer == label for answer, (_, label) in zip(got, rows, strict=True)) / len(rows)
 
 
@@ -96,7 +75,7 @@ def reference_answers(base: Path, adapter: Path, texts: list[str]) -> list[str]:
     return got
 
 
-def test_banking77(slow_server: Server, data: tuple[list[tuple[str, str]], list[tuple[str, str]]]) -> None:
+def test_banking77(slow_server: Server, data: tuple[Rows, Rows]) -> None:
     training, held_out = data
     client = slow_server.openai()
     lines = [
