@@ -1,8 +1,9 @@
 """A completion on its way through the gate, piece by piece. Knows no route and no classifier.
 
 Default mode: pieces wait until what they say was checked together with what came before; on a hit the answer ends
-there, and nothing of the hit was let go. Asynchronous: pieces flow at once, the checks run behind them, and the answer
-ends within ASYNCHRONOUS_CHARACTERS of a hit.
+there, and nothing that came with the hit or after it is let go. A hit in a sentence that isn't finished waits for the
+rest of it: "I want to kill" may become "time". Asynchronous: pieces flow at once, the checks run behind them, and the
+answer ends within ASYNCHRONOUS_CHARACTERS of a hit.
 """
 
 import asyncio
@@ -18,11 +19,15 @@ from finery.control.chat import Part
 from finery.control.screening import Gate
 from finery.control.tools import Plan
 from finery.core.policies import LEVELS, Judgement, Mode, Source
+from finery.safety.windows import NEW, unfinished
 from finery.serving.protocol import Delta, Finish, GenerateRequest
 
-FIRST_CHARACTERS = 48
-"""How much is gathered before the first check; each later one waits for half more, up to MOST_CHARACTERS."""
-MOST_CHARACTERS = 240
+FIRST_CHARACTERS = 16
+"""How much is gathered before the first check, so that the first words come soon; each later one waits for half more,
+up to MOST_CHARACTERS."""
+FIRST_CHARACTERS_FOR_A_GUARD = 48
+"""The same where a guard model is asked at each check."""
+MOST_CHARACTERS = NEW
 ASYNCHRONOUS_CHARACTERS = 1000
 ASYNCHRONOUS_STEP = 400
 
@@ -106,13 +111,21 @@ class _Passing(Generic[P]):
 
     async def check(self, begin: int) -> bool:
         """Read the text from `begin` on; False where the answer may not go on."""
-        self.judgement = merge(self.judgement, await self.gate.judge_completion(self.text, begin))
+        return self.accept(await self.judge(begin, len(self.text)))
+
+    async def judge(self, begin: int, end: int) -> Judgement:
+        """Read the text from `begin` to `end`; nothing follows from it yet."""
+        return await self.gate.judge_completion(self.text[:end], begin) if end > begin or not begin else Judgement()
+
+    def accept(self, judgement: Judgement) -> bool:
+        """Add what was found; False where the answer may not go on."""
+        self.judgement = merge(self.judgement, judgement)
         return not self.judgement.blocked
 
-    def release(self, hold: int) -> list[P]:
-        """Pieces that end at least `hold` characters before the end of the text."""
+    def release(self, end: int) -> list[P]:
+        """Pieces that end at `end` in the text, or before."""
         found = []
-        while self.waiting and self.let_go + len(_text_of(self.waiting[0])) <= len(self.text) - hold:
+        while self.waiting and self.let_go + len(_text_of(self.waiting[0])) <= end:
             piece = self.waiting.popleft()
             self.let_go += len(_text_of(piece))
             found.append(piece)
@@ -131,30 +144,47 @@ async def _held_back(
     answer: _Passing[P], pieces: AsyncGenerator[P | Finish, None]
 ) -> AsyncGenerator[P | Annotation | Finish, None]:
     hold = max((matcher.longest for matcher in answer.gate.look.lists.values()), default=0)
-    step, checked = FIRST_CHARACTERS, 0
+    asks_guard = answer.gate.policy.guard is not None
+    step, checked = FIRST_CHARACTERS_FOR_A_GUARD if asks_guard else FIRST_CHARACTERS, 0
+    waits_from: int | None = None
+    """Where a sentence begins whose end is waited for."""
     async with aclosing(pieces):
         async for piece in pieces:
             if isinstance(piece, Finish):
-                unread = len(answer.text) > checked or not checked
-                if unread and not await answer.check(checked):
+                if not answer.accept(await answer.judge(checked, len(answer.text))):
                     yield answer.annotation(0, answer.let_go)
                     yield answer.stopped()
                     return
-                for held in answer.release(0):
+                for held in answer.release(len(answer.text)):
                     yield held
                 yield answer.annotation(0, len(answer.text))
                 yield piece
                 return
             answer.take(piece)
-            if len(answer.text) - checked < step:
+            come = len(answer.text) - checked
+            if come < MOST_CHARACTERS and (come < step if waits_from is None else _goes_on(answer.text, waits_from)):
                 continue
-            if not await answer.check(checked):
+            found = await answer.judge(checked, len(answer.text))
+            if found.blocked and waits_from is None and (begin := unfinished(answer.text)) < len(answer.text):
+                before = await answer.judge(checked, begin)
+                if not before.blocked:
+                    answer.accept(before)
+                    checked, waits_from = max(checked, begin), begin
+                    for held in answer.release(min(checked, begin - hold)):
+                        yield held
+                    continue
+            if not answer.accept(found):
                 yield answer.annotation(0, answer.let_go)
                 yield answer.stopped()
                 return
-            checked, step = len(answer.text), min(step * 3 // 2, MOST_CHARACTERS)
-            for held in answer.release(hold):
+            checked, step, waits_from = len(answer.text), min(step * 3 // 2, MOST_CHARACTERS), None
+            for held in answer.release(checked - hold):
                 yield held
+
+
+def _goes_on(text: str, begin: int) -> bool:
+    """Whether the sentence that begins at `begin` is still unfinished."""
+    return unfinished(text) <= begin
 
 
 async def _asynchronous(
@@ -168,7 +198,7 @@ async def _asynchronous(
                 last = isinstance(piece, Finish)
                 if not isinstance(piece, Finish):
                     answer.take(piece)
-                    for free in answer.release(0):
+                    for free in answer.release(len(answer.text)):
                         yield free
                 late = len(answer.text) - checked >= ASYNCHRONOUS_CHARACTERS - ASYNCHRONOUS_STEP
                 if checking is not None and (checking.done() or last or late):

@@ -122,7 +122,7 @@ async def _rates(
 ) -> dict[str, Any]:
     prompts = [(name, text) for name, texts in asked.items() for text in texts]
     answers = await _answers(plane, caller, model, [text for _, text in prompts])
-    verdicts = await screening.examine(plane, answers)
+    verdicts = await screening.examine(plane, caller, answers)
     rates = {}
     for category in CATEGORIES:
         bad = [

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from finery.control import screening
 from finery.control.plane import ControlPlane
+from finery.core.access import Caller
 from finery.core.policies import Verdict
 
 _MEDIUM = 4
@@ -29,9 +30,9 @@ class Moderation:
         return any(self.categories.values())
 
 
-async def moderate(plane: ControlPlane, texts: Sequence[str]) -> list[Moderation]:
+async def moderate(plane: ControlPlane, caller: Caller, texts: Sequence[str]) -> list[Moderation]:
     """A moderation of each text. Raises as `screening.examine`."""
-    return [_moderation(verdict) for verdict in await screening.examine(plane, texts)]
+    return [_moderation(verdict) for verdict in await screening.examine(plane, caller, texts)]
 
 
 def _moderation(verdict: Verdict) -> Moderation:

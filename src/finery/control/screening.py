@@ -22,6 +22,7 @@ from finery.safety.blocklists import Matcher
 from finery.safety.classifier import MAX_CHARACTERS
 from finery.safety.filter import FilterError
 from finery.safety.overlaps import LONGEST_RUN_CHARACTERS, Runs
+from finery.safety.windows import WINDOW, passages
 
 log = logging.getLogger(__name__)
 
@@ -32,9 +33,6 @@ BLOCKED_MESSAGE = (
     "your prompt and retry. What is filtered, and how a policy changes that, is told in docs/safety.md."
 )
 """Begins with Azure's words: clients look for `content management policy`."""
-
-CONTEXT_CHARACTERS = 260
-"""How much of what was read before is read again with what comes, so that harm doesn't hide across a border."""
 
 _DOCUMENTS = re.compile(r'"""\s*<documents>(.*?)</documents>\s*"""', re.DOTALL)
 
@@ -63,15 +61,18 @@ class Gate:
     """The prompt, for a guard."""
 
     async def judge_completion(self, text: str, begin: int = 0) -> Judgement:
-        """What the policy makes of a completion's text from a place on; what stands before was judged already.
+        """What the policy makes of a completion's text from a place on; what stands before was judged already, and is
+        read again as far as harm could hide across the border.
 
         Raises:
             Unavailable: the filter failed, and nothing passes where it does.
         """
-        part = Said(text=text[max(0, begin - CONTEXT_CHARACTERS) :], role="assistant")
+        parts = [Said(text=passage, role="assistant") for passage in passages(text, begin)]
         written = text[max(0, begin - LONGEST_RUN_CHARACTERS) :]
-        guard = _guard(self.plane, self.caller, self.policy, Source.COMPLETION, self.asked, part.text)
-        return await _judged(self.plane, self.policy, Source.COMPLETION, [part], self.look, [written], guard)
+        guard = _guard(self.plane, self.caller, self.policy, Source.COMPLETION, self.asked, text[_shown(begin) :])
+        return await _judged(
+            self.plane, self.caller, self.policy, Source.COMPLETION, parts, self.look, [written], guard
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,7 +102,7 @@ async def open_gate(plane: ControlPlane, caller: Caller, name: str, prompt: Sequ
     written = [part.text for part in prompt]
     asked = "\n\n".join(written)
     guard = _guard(plane, caller, policy, Source.PROMPT, asked, None)
-    judgement = await _judged(plane, policy, Source.PROMPT, prompt, before, written, guard)
+    judgement = await _judged(plane, caller, policy, Source.PROMPT, prompt, before, written, guard)
     if judgement.blocked:
         with plane.traffic.watch(caller.project.id, name) as watch:
             for reason in judgement.reasons:
@@ -129,7 +130,7 @@ def texts(prompts: Sequence[str]) -> list[Said]:
     return [Said(text=prompt, role="user") for prompt in prompts if prompt.strip()]
 
 
-async def examine(plane: ControlPlane, given: Sequence[str]) -> list[Verdict]:
+async def examine(plane: ControlPlane, caller: Caller, given: Sequence[str]) -> list[Verdict]:
     """Verdicts of texts, without a policy.
 
     Raises:
@@ -141,7 +142,7 @@ async def examine(plane: ControlPlane, given: Sequence[str]) -> list[Verdict]:
             f"A text has {longest:,} characters; the content filter reads {MAX_CHARACTERS:,}. Send it in parts."
         )
     try:
-        return await plane.filter.examine(given)
+        return await plane.filter.examine(given, caller.project.id)
     except FilterError as error:
         log.error("content filter: %s", error)
         raise Unavailable(
@@ -168,6 +169,11 @@ def _look(plane: ControlPlane, caller: Caller, policy: Policy, source: Source, m
     return Look(lists=lists, runs=runs)
 
 
+def _shown(begin: int) -> int:
+    """Where the part of a completion begins that a guard is shown."""
+    return max(0, begin - WINDOW // 2)
+
+
 def _guard(
     plane: ControlPlane, caller: Caller, policy: Policy, source: Source, prompt: str, completion: str | None
 ) -> AskGuard | None:
@@ -178,6 +184,7 @@ def _guard(
 
 async def _judged(
     plane: ControlPlane,
+    caller: Caller,
     policy: Policy,
     source: Source,
     parts: Sequence[Said],
@@ -194,7 +201,7 @@ async def _judged(
         if look.failure:
             raise look.failure
         verdicts, guarded = await asyncio.gather(
-            examine(plane, [part.text for part in parts]), guard() if guard else _nothing()
+            examine(plane, caller, [part.text for part in parts]), guard() if guard else _nothing()
         )
     except (TooLarge, Unavailable):
         if policy.on_filter_error == OnFilterError.BLOCK:

@@ -7,7 +7,7 @@ on the most suspicious ones → calibrated log-odds → severities. Without the 
 import logging
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -16,15 +16,17 @@ from finery.core.policies import CATEGORIES, Verdict
 from finery.data import sensitive
 from finery.safety import encoder, lexicon
 from finery.safety.heads import Heads
+from finery.safety.memory import Memory
 from finery.safety.normalise import fold
-from finery.safety.windows import sentences, windows
+from finery.safety.windows import WINDOW, sentences, windows
 
 log = logging.getLogger(__name__)
 
 ENCODED_WINDOWS = 1
 """How many windows of a long text the encoder reads: those that the n-grams find the most suspicious."""
-ENCODED_SENTENCES = 1
-"""And how many further pieces of it: a sentence that is thin in its window."""
+ENCODED_CHARACTERS = WINDOW
+"""And how much of its sentences, the most suspicious ones first: one that is thin in its window is plain by itself. Of
+a text that fits into a window every sentence is read that isn't surely harmless, whichever is the most suspicious."""
 SURELY_HARMLESS = -3.0
 """Where the n-grams' log-odds of every harm and attack are below this, the encoder isn't asked: of the held-out windows
 that it would have put at medium 0.5 % are passed over so, and of plain prompts two thirds cost a millisecond."""
@@ -54,6 +56,7 @@ class Classifier:
 
     heads: Heads
     encoder: encoder.Encoder | None
+    memory: Memory = field(default_factory=Memory)
 
     @staticmethod
     def load() -> "Classifier":
@@ -68,16 +71,16 @@ class Classifier:
         """Which heads, and whether with the encoder."""
         return self.heads.version + ("" if self.encoder else "-ngrams")
 
-    def analyze(self, texts: Sequence[str]) -> list[Verdict]:
-        """A verdict for each text.
+    def analyze(self, texts: Sequence[str], scope: str = "") -> list[Verdict]:
+        """A verdict for each text. What was read before in the same scope (a project) costs less.
 
         Raises:
             ValueError: a text longer than MAX_CHARACTERS.
         """
-        return [self._analyze(text) for text in texts]
+        return [self._analyze(text, scope) for text in texts]
 
-    def log_odds(self, text: str) -> Array:
-        """(heads,) log-odds of a text: of each head the highest of its windows."""
+    def log_odds(self, text: str, scope: str = "") -> Array:
+        """(heads,) log-odds of a text: of each head the highest of its windows and sentences."""
         folded = fold(text)
         whole = windows(folded)
         spans = sorted({*whole, *sentences(folded)})
@@ -88,16 +91,26 @@ class Classifier:
         suspicion = alone[:, [self.heads.names.index(name) for name in LOOKED_FOR]].max(1)
         if suspicion.max() < SURELY_HARMLESS:
             return np.asarray(alone.max(0), np.float32)
-        order = np.argsort(-suspicion, kind="stable")
-        wide = [i for i in order if spans[i] in whole][:ENCODED_WINDOWS]
-        chosen = [*wide, *[i for i in order if i not in wide and suspicion[i] >= SURELY_HARMLESS][:ENCODED_SENTENCES]]
-        features = self.encoder.encode([folded[spans[i][0] : spans[i][1]] for i in chosen])
-        return np.asarray(self.heads.joined(linear[chosen], self.heads.network(features)).max(0), np.float32)
+        chosen = _chosen(spans, [span in whole for span in spans], suspicion)
+        network = self._network([folded[begin:end] for begin, end in (spans[i] for i in chosen)], scope)
+        return np.asarray(self.heads.joined(linear[chosen], network).max(0), np.float32)
 
-    def _analyze(self, text: str) -> Verdict:
+    def _network(self, pieces: list[str], scope: str) -> Array:
+        """(pieces, heads) logits of the encoder's heads; of those that were read before from memory."""
+        assert self.encoder is not None
+        known = [self.memory.get(scope, piece) for piece in pieces]
+        new = [piece for piece, found in zip(pieces, known, strict=True) if found is None]
+        if new:
+            read = dict(zip(new, self.heads.network(self.encoder.encode(new)), strict=True))
+            for piece, logits in read.items():
+                self.memory.put(scope, piece, logits)
+            known = [read[piece] if found is None else found for piece, found in zip(pieces, known, strict=True)]
+        return np.stack([found for found in known if found is not None])
+
+    def _analyze(self, text: str, scope: str) -> Verdict:
         if len(text) > MAX_CHARACTERS:
             raise ValueError(f"The text has {len(text):,} characters; the filter reads {MAX_CHARACTERS:,}.")
-        found = self.log_odds(text) - (NOISE_LOG_ODDS if _is_noise(text) else 0.0)
+        found = self.log_odds(text, scope) - (NOISE_LOG_ODDS if _is_noise(text) else 0.0)
         odds = dict(zip(self.heads.names, found.tolist(), strict=True)) if text.strip() else {}
         severities = {name: self._severity(name, odds) if odds else 0 for name in CATEGORIES}
         detected = {name for name in ("jailbreak", "indirect_attack") if odds and odds[name] >= self._threshold(name)}
@@ -119,6 +132,21 @@ class Classifier:
 
     def _threshold(self, name: str) -> float:
         return self.heads.thresholds[name][0]
+
+
+def _chosen(spans: list[tuple[int, int]], wide: list[bool], suspicion: Array) -> list[int]:
+    """Which pieces the encoder reads: the most suspicious windows, and sentences as long as they are few."""
+    order = np.argsort(-suspicion, kind="stable").tolist()
+    chosen = [i for i in order if wide[i]][:ENCODED_WINDOWS]
+    left = ENCODED_CHARACTERS
+    for i in order:
+        begin, end = spans[i]
+        if suspicion[i] < SURELY_HARMLESS or left <= 0:
+            break
+        if i not in chosen and not wide[i]:
+            chosen.append(i)
+            left -= end - begin
+    return chosen
 
 
 def _is_noise(text: str) -> bool:

@@ -38,12 +38,12 @@ class Filter:
         self.version = ""
         """Which heads; empty until it was first asked."""
 
-    async def examine(self, texts: Sequence[str]) -> list[Verdict]:
+    async def examine(self, texts: Sequence[str], scope: str = "") -> list[Verdict]:
         """As `analyze`, for the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, self.analyze, texts)
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self.analyze, texts, scope)
 
-    def analyze(self, texts: Sequence[str]) -> list[Verdict]:
-        """A verdict for each text.
+    def analyze(self, texts: Sequence[str], scope: str = "") -> list[Verdict]:
+        """A verdict for each text. What was read before in the same scope (a project) is answered sooner.
 
         Raises:
             FilterError: no verdict, and why.
@@ -53,7 +53,7 @@ class Filter:
         seconds = self._seconds + SECONDS_PER_CHARACTER * sum(map(len, texts))
         with self._lock:
             process = self._running()
-            answer = self._exchange(process, {"texts": list(texts)}, seconds)
+            answer = self._exchange(process, {"texts": list(texts), "scope": scope}, seconds)
         if "error" in answer:
             raise FilterError(answer["error"])
         return [parse_verdict(data) for data in answer["verdicts"]]

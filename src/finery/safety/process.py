@@ -35,9 +35,10 @@ def main() -> None:
     classifier = Classifier.load()
     _say(out, {"version": classifier.version})
     for line in sys.stdin:
-        texts = json.loads(line)["texts"]
+        asked = json.loads(line)
         try:
-            _say(out, {"verdicts": [verdict_json(verdict) for verdict in classifier.analyze(texts)]})
+            verdicts = classifier.analyze(asked["texts"], asked["scope"])
+            _say(out, {"verdicts": [verdict_json(verdict) for verdict in verdicts]})
         except ValueError as error:
             _say(out, {"error": str(error)})
 

@@ -59,7 +59,7 @@ class OneWord:
         self.calls = 0
         self._fails_at = fails_at
 
-    async def examine(self, texts: Sequence[str]) -> list[Verdict]:
+    async def examine(self, texts: Sequence[str], scope: str) -> list[Verdict]:
         await asyncio.sleep(0)
         self.calls += 1
         if self.calls >= self._fails_at:
@@ -69,7 +69,7 @@ class OneWord:
 
 def gate(policy: Policy = DEFAULT, classifier: OneWord | None = None, look: Look | None = None) -> Gate:
     plane: Any = SimpleNamespace(filter=classifier or OneWord())
-    caller: Any = None
+    caller: Any = SimpleNamespace(project=SimpleNamespace(id="proj_1"))
     return Gate(plane=plane, caller=caller, policy=policy, prompt_results={}, look=look or Look())
 
 
@@ -124,6 +124,51 @@ def test_default_mode_lets_nothing_of_the_bad_go() -> None:
         assert len(said(items)) < whole.index(BAD) + len(BAD)
         assert items[-1].reason == "content_filter"
         assert items[-2].results["violence"] == {"filtered": True, "severity": "high"}
+
+
+class UnfinishedSentences(OneWord):
+    """Takes "I want to kill" for harm unless it goes on with "time"."""
+
+    async def examine(self, texts: Sequence[str], scope: str) -> list[Verdict]:
+        self.calls += 1
+        bad = ["kill" in text and "kill time" not in text for text in texts]
+        return [Verdict(severities={"violence": 6 * found}) for found in bad]
+
+
+def test_a_hit_in_an_unfinished_sentence_waits_for_its_end() -> None:
+    start = "The train is late again. "
+    for seed in range(50):
+        draw = random.Random(seed)
+        harmless = start + "I want to kill time until it comes. And then I go home."
+        items = run(gate(classifier=UnfinishedSentences()), draw, harmless)
+        assert said(items) == harmless
+        assert items[-2].results["violence"] == {"filtered": False, "severity": "safe"}
+        harmful = (
+            start + "I want to kill the conductor" + " of this late train" * draw.randrange(60) + ". Then I go home."
+        )
+        items = run(gate(classifier=UnfinishedSentences()), draw, harmful)
+        assert items[-1].reason == "content_filter"
+        assert "kill" not in said(items)
+        assert said(items) == harmful[: len(said(items))]
+
+
+def test_the_first_words_come_before_the_answer_is_long() -> None:
+    async def first() -> int:
+        written = 0
+
+        async def slow() -> AsyncGenerator[Part | Finish, None]:
+            nonlocal written
+            for word in WORDS:
+                written += len(word) + 1
+                yield Part(text=f"{word} ")
+            yield Finish(reason="stop", prompt_tokens=7, completion_tokens=3)
+
+        async for item in gated.through(gate(), slow()):
+            if isinstance(item, Part):
+                return written
+        return -1
+
+    assert 0 < asyncio.run(first()) < 24
 
 
 def test_asynchronous_mode_tells_within_its_characters() -> None:

@@ -63,7 +63,7 @@ class GuardServer:
 class Harmless:
     """A classifier that finds nothing."""
 
-    async def examine(self, texts: Sequence[str]) -> list[Verdict]:
+    async def examine(self, texts: Sequence[str], scope: str) -> list[Verdict]:
         return [Verdict() for _ in texts]
 
 

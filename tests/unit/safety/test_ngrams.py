@@ -1,12 +1,13 @@
 import itertools
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from finery.safety import ngrams
 from finery.safety.ngrams import PIECES, grams
-from finery.safety.windows import STRIDE, WINDOW, sentences, windows
+from finery.safety.windows import NEW, STRIDE, WINDOW, passages, sentences, unfinished, windows
 
 
 def test_the_same_words_have_the_same_buckets_wherever_they_stand() -> None:
@@ -52,15 +53,45 @@ def test_sentences_end_at_stops_and_lines_and_short_ones_join_the_next() -> None
     text = "No. Take the second road on the left.\nWill it rain tomorrow in Lisbon?  It surely might!"
     assert [text[begin:end].strip() for begin, end in sentences(text)] == [
         "No. Take the second road on the left.",
+        "Take the second road on the left.",
         "Will it rain tomorrow in Lisbon?",
         "It surely might!",
     ]
 
 
 @given(st.text(alphabet="ab .!?\n。", max_size=1500))
-def test_sentences_follow_each_other_and_fit_a_window(text: str) -> None:
+def test_sentences_cover_a_text_and_fit_a_window(text: str) -> None:
     found = sentences(text)
     assert all(begin < end <= begin + WINDOW for begin, end in found)
-    assert all(one[1] <= other[0] for one, other in itertools.pairwise(found))
+    assert all(one[1] <= other[0] or one[1] == other[1] for one, other in itertools.pairwise(found))
     if len(text) <= WINDOW:
-        assert "".join(text[begin:end] for begin, end in found) == text
+        assert set().union(*(range(*span) for span in found)) == set(range(len(text)))
+
+
+@given(st.text(alphabet="ab .!?\n。", max_size=1500), st.integers(0, 1500))
+def test_passages_show_all_that_is_new_from_the_sentence_on_that_it_begins_in(text: str, read: int) -> None:
+    read = min(read, len(text))
+    found = passages(text, read)
+    assert all(len(passage) <= WINDOW for passage in found)
+    end = read
+    for passage in found:
+        end = min(end + NEW, len(text))
+        assert text[:end].endswith(passage)
+        begin = end - len(passage)
+        assert begin == max(0, end - WINDOW) or begin in {start for start, _ in sentences(text)} | {0} or begin <= read
+    assert end == len(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "rest"),
+    [
+        ("", ""),
+        ("It rains.", ""),
+        ("It rains. ", ""),
+        ("It rains. I want", "I want"),
+        ("What (really?)", ""),
+        ("a\nb", "b"),
+    ],
+)
+def test_a_sentence_that_breaks_off(text: str, rest: str) -> None:
+    assert text[unfinished(text) :] == rest

@@ -62,7 +62,7 @@ async def analyze(plane: Plane, caller: AsksModels, body: AnalyzeText) -> dict[s
         ]
     if matches and body.haltOnBlocklistHit:
         return {"blocklistsMatch": matches, "categoriesAnalysis": []}
-    (verdict,) = await screening.examine(plane, [body.text])
+    (verdict,) = await screening.examine(plane, caller, [body.text])
     step = 1 if body.outputType == "EightSeverityLevels" else 2
     analysis = [
         {"category": name, "severity": verdict.severities[CATEGORIES[name]] // step * step}
@@ -72,14 +72,14 @@ async def analyze(plane: Plane, caller: AsksModels, body: AnalyzeText) -> dict[s
 
 
 @router.post("/text:shieldPrompt")
-async def shield_prompt(plane: Plane, _caller: AsksModels, body: ShieldPrompt) -> dict[str, Any]:
+async def shield_prompt(plane: Plane, caller: AsksModels, body: ShieldPrompt) -> dict[str, Any]:
     """Attacks in a user's prompt and in documents."""
     documents = body.documents or []
     if body.userPrompt is None and not documents:
         raise InvalidRequest("There is neither a userPrompt nor documents.", param="userPrompt")
     _check_length(len(body.userPrompt or ""), "userPrompt")
     _check_length(sum(map(len, documents)), "documents")
-    prompt, *others = await screening.examine(plane, [body.userPrompt or "", *documents])
+    prompt, *others = await screening.examine(plane, caller, [body.userPrompt or "", *documents])
     return {
         "userPromptAnalysis": {"attackDetected": "jailbreak" in prompt.detected},
         "documentsAnalysis": [

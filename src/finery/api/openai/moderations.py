@@ -37,9 +37,9 @@ class CreateModeration(BaseModel):
 
 
 @router.post("")
-async def create(plane: Plane, _caller: AsksModels, body: CreateModeration) -> dict[str, Any]:
+async def create(plane: Plane, caller: AsksModels, body: CreateModeration) -> dict[str, Any]:
     """Look for harm in texts."""
-    found = await moderation.moderate(plane, body.texts())
+    found = await moderation.moderate(plane, caller, body.texts())
     return {
         "id": f"modr-{secrets.token_urlsafe(18)}",
         "model": f"finery-safety-{plane.filter.version}",
