@@ -46,6 +46,7 @@ def test_answers_are_counted_once_and_told_everywhere(server: Server, deployed: 
         streamed = list(ask(client, deployed, stream=True, stream_options={"include_usage": True}))
         after = samples(http, deployed)
         metrics = http.get(f"/finery/v1/deployments/{deployed}/metrics").json()
+        every = http.get("/finery/v1/metrics").json()["data"]
         usage = [one for one in http.get("/finery/v1/usage").json()["data"] if one["name"] == deployed]
 
     assert before.get(("finery_requests_total", "outcome=length"), 0) == 0
@@ -58,6 +59,8 @@ def test_answers_are_counted_once_and_told_everywhere(server: Server, deployed: 
     assert after[("finery_requests_in_progress",)] == 0
 
     assert metrics["requests"] == 4
+    ((requests, tokens),) = [(one["requests"], one["tokens"]) for one in every if one["name"] == deployed]
+    assert (requests, tokens) == (4, metrics["tokens"])
     assert metrics["tokens"]["completion"] == completion
     assert 0 < metrics["time_to_first_token"]["p50"] <= metrics["duration"]["p99"]
     assert sum(one["requests"] for one in usage) == 4
@@ -77,7 +80,12 @@ def test_a_client_that_goes_away_is_counted_as_such(server: Server, deployed: st
 
 def test_whoever_has_no_key_sees_nothing_of_it(server: Server, deployed: str) -> None:
     with httpx.Client(base_url=server.url) as stranger:
-        for path in ("/metrics", "/finery/v1/usage", f"/finery/v1/deployments/{deployed}/metrics"):
+        for path in (
+            "/metrics",
+            "/finery/v1/usage",
+            "/finery/v1/metrics",
+            f"/finery/v1/deployments/{deployed}/metrics",
+        ):
             assert stranger.get(path).status_code == 401
 
 
@@ -86,6 +94,7 @@ def test_whoever_has_no_key_sees_nothing_of_it(server: Server, deployed: str) ->
     [
         ("/finery/v1/deployments/none/metrics", 404),
         ("/finery/v1/deployments/watched/metrics?seconds=0", 400),
+        ("/finery/v1/metrics?seconds=0", 400),
         ("/finery/v1/deployments/watched/metrics?seconds=99999999999999999999", 400),
         ("/finery/v1/usage?bucket_width=7h", 400),
         ("/finery/v1/usage?start_time=10&end_time=5", 400),

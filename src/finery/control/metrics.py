@@ -78,6 +78,23 @@ def of_deployment(plane: ControlPlane, caller: Caller, name: str, *, seconds: in
     return {"name": name, "since": found.since, "until": found.until} | told(found.tally)
 
 
+def of_deployments(plane: ControlPlane, caller: Caller, *, seconds: int) -> list[dict[str, Any]]:
+    """What each of the project's deployments answered in the last `seconds`, those that answered nothing as well.
+
+    Raises:
+        InvalidRequest: a window that is none.
+    """
+    since, until = _span(seconds)
+    save(plane)
+    with plane.database.read() as connection:
+        found = traffic.list_all_tallies(connection, caller.project.id, since=since, until=until + 1)
+    tallies = {one.name: Tally() for one in deployments.list_all(plane, caller)}
+    for name, tally in found:
+        if name in tallies:
+            tallies[name].add(tally)
+    return [{"name": name, "since": since, "until": until} | told(tally) for name, tally in tallies.items()]
+
+
 def window(plane: ControlPlane, caller: Caller, name: str, seconds: int) -> Window:
     """The last `seconds` of a deployment, rounded up to whole buckets of five minutes.
 
@@ -86,12 +103,7 @@ def window(plane: ControlPlane, caller: Caller, name: str, seconds: int) -> Wind
         InvalidRequest: a window that is none.
     """
     deployments.get(plane, caller, name)
-    if not 1 <= seconds <= MAX_WINDOW_SECONDS:
-        raise InvalidRequest(
-            f"The window is {seconds} seconds; it must be from 1 to {MAX_WINDOW_SECONDS} (31 days).", param="seconds"
-        )
-    until = now()
-    since = (until - seconds) // BUCKET_SECONDS * BUCKET_SECONDS
+    since, until = _span(seconds)
     save(plane)
     with plane.database.read() as connection:
         found = traffic.list_tallies(connection, caller.project.id, name, since=since - seconds, until=until + 1)
@@ -150,6 +162,16 @@ def usage(
 def families(plane: ControlPlane, caller: Caller) -> list[Family]:
     """What Prometheus is told: the caller's project only, for two projects never see each other."""
     return [*_traffic_families(plane, caller), *_job_families(plane, caller)]
+
+
+def _span(seconds: int) -> tuple[int, int]:
+    """The last `seconds`, rounded up to whole buckets: its begin and its end."""
+    if not 1 <= seconds <= MAX_WINDOW_SECONDS:
+        raise InvalidRequest(
+            f"The window is {seconds} seconds; it must be from 1 to {MAX_WINDOW_SECONDS} (31 days).", param="seconds"
+        )
+    until = now()
+    return (until - seconds) // BUCKET_SECONDS * BUCKET_SECONDS, until
 
 
 def _percentiles(histogram: Histogram) -> dict[str, float | None]:

@@ -55,6 +55,14 @@ def list_tallies(
     return [(row.began_at, Tally.from_json(row.tally)) for row in connection.execute(query)]
 
 
+def list_all_tallies(connection: Connection, project_id: str, *, since: int, until: int) -> list[tuple[str, Tally]]:
+    """A project's buckets that begin in [since, until), each with the name it is of."""
+    query = select(traffic.c.name, traffic.c.tally).where(
+        traffic.c.project_id == project_id, traffic.c.began_at >= since, traffic.c.began_at < until
+    )
+    return [(row.name, Tally.from_json(row.tally)) for row in connection.execute(query)]
+
+
 def list_usage(connection: Connection, project_id: str, *, since: int, until: int, width: int) -> list[Usage]:
     """A project's usage in [since, until) by name and spans of `width` seconds, oldest first."""
     began = (traffic.c.began_at - traffic.c.began_at % width).label("began_at")

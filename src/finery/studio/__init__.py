@@ -5,6 +5,7 @@ the person who signed in. The way of a request, from the outside in:
 
     mount       which requests are the Studio's; loads the heavy part when it is first wanted
     shell       sign-in, sign-out, project, static files, and the guard in front of every page
+    assets      the framework's own files, compressed once
     provider    the way to the identity provider and back
     policy      the content security policy, and its nonce on every script
     sessions    who is signed in; keys and tokens stay here, on the server's side

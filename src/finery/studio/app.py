@@ -1,6 +1,7 @@
 """NiceGUI joined to the shell: one page function for every address below /studio. It draws nothing itself."""
 
-from contextlib import AsyncExitStack
+import asyncio
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -23,13 +24,19 @@ _RECONNECT_SECONDS = 30.0
 """How long a page that lost its connection is kept, with all that was typed into it."""
 
 
+_PATIENCE_SECONDS = 0.6
+"""So long a page is held back until its content is in it; what takes longer follows over the socket."""
+
+
 async def start(wire: Wire, sessions: Sessions, stack: AsyncExitStack) -> ASGIApp:
     """The pages as an application; what it needs to be closed is left in `stack`."""
     framework.config.quasar_config["brand"] = frame.BRAND
     host = FastAPI(openapi_url=None)
 
-    def page() -> None:
-        _draw(wire, sessions)
+    async def page() -> None:
+        drawn = _draw(wire, sessions)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(drawn.wait(), _PATIENCE_SECONDS)
 
     ui.run_with(
         host,
@@ -48,13 +55,16 @@ async def start(wire: Wire, sessions: Sessions, stack: AsyncExitStack) -> ASGIAp
     return host
 
 
-def _draw(wire: Wire, sessions: Sessions) -> None:
+def _draw(wire: Wire, sessions: Sessions) -> asyncio.Event:
+    """Begin to draw; the event is set when everything stands there."""
     request = ui.context.client.request
     session = session_of(sessions, request)
     words = Words(language_of(request))
     if session is None:  # It ended between the guard and here.
         ui.navigate.to("/sign-in")
-        return
+        drawn = asyncio.Event()
+        drawn.set()
+        return drawn
     ui.context.client.page.language = QUASAR_LANGUAGES[words.language]
     visit = Visit(
         # The project stays that of this page: what is pressed on it must not happen elsewhere.
@@ -65,4 +75,4 @@ def _draw(wire: Wire, sessions: Sessions) -> None:
         drafts=session.drafts,
         client=ui.context.client,
     )
-    frame.draw(visit, look=look_of(request))
+    return frame.draw(visit, look=look_of(request))

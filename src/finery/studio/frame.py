@@ -3,6 +3,7 @@
 A page is a function of the visit and of what its address names. It asks the API for nothing itself.
 """
 
+import asyncio
 import functools
 import inspect
 from collections.abc import Callable
@@ -68,8 +69,9 @@ NAVIGATION = (
 """Groups of pages: icon, name, address."""
 
 
-def draw(visit: Visit, *, look: bool | None) -> None:
-    """A whole page: the frame, and inside it whatever the address names."""
+def draw(visit: Visit, *, look: bool | None) -> asyncio.Event:
+    """A whole page: the frame, and inside it whatever the address names; the event is set when that stands there."""
+    drawn = asyncio.Event()
     ui.add_head_html(f'<link rel="stylesheet" href="{PREFIX}/static/studio.css?{finery.__version__}">')
     ui.dark_mode(look)
     ui.on_exception(
@@ -84,10 +86,11 @@ def draw(visit: Visit, *, look: bool | None) -> None:
         with box("nav", "side", aria_label=visit.t("Pages"), id_="side"):
             links = _side(visit, frame)
         with box("div", "content", id_="content", tabindex="-1"):
-            ui.sub_pages(_routes(visit), show_404=False).classes("page")
+            ui.sub_pages(_routes(visit, drawn), show_404=False).classes("page")
     router = ui.context.client.sub_pages_router
     router.on_path_changed(lambda path: _mark_current(links, path))
     _mark_current(links, router.current_path)
+    return drawn
 
 
 def _bar(visit: Visit, frame: ui.element) -> None:
@@ -165,11 +168,12 @@ def _switch() -> None:
     )
 
 
-def _routes(visit: Visit) -> dict[str, Callable[..., Any]]:
-    return {path: _page(visit, show) for path, show in PAGES.items()} | {"/{missing}": _page(visit, _missing)}
+def _routes(visit: Visit, drawn: asyncio.Event) -> dict[str, Callable[..., Any]]:
+    shows = PAGES | {"/{missing}": _missing}
+    return {path: _page(visit, show, drawn) for path, show in shows.items()}
 
 
-def _page(visit: Visit, show: Page) -> Callable[..., Any]:
+def _page(visit: Visit, show: Page, drawn: asyncio.Event) -> Callable[..., Any]:
     """`show` for this visit; its other parameters come from the address."""
 
     async def shown(**named: Any) -> None:
@@ -181,6 +185,8 @@ def _page(visit: Visit, show: Page) -> Callable[..., Any]:
             parts.title(visit.t("This can't be shown"))
             with parts.callout("bad", error.message):
                 parts.button(visit.t("Try again"), ui.navigate.reload)
+        finally:
+            drawn.set()
 
     parameters = [p for name, p in inspect.signature(show).parameters.items() if name != "visit"]
     shown.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

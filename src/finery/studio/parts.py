@@ -63,8 +63,8 @@ def box(tag: str = "div", classes: str = "", **attributes: str) -> Element:
 
 def link(text: str, path: str, classes: str = "") -> Element:
     """A link to another page of the Studio; `path` begins behind /studio."""
-    with box("a", classes or "link", href=PREFIX + path) as anchor:
-        Text("span", text)
+    anchor = Text("a", text, classes or "link")
+    anchor.props["href"] = PREFIX + path
     return anchor
 
 
@@ -154,15 +154,16 @@ def table(name: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> 
     with box("div", "table-scroll", tabindex="0", role="region", aria_label=name) as region, box("table"):
         with box("thead"), box("tr"):
             for column in columns:
-                with box("th", scope="col"):
-                    Text("span", column)
+                Text("th", column).props["scope"] = "col"
         with box("tbody"):
             for row in rows:
                 with box("tr"):
                     for column, cell in zip(columns, row, strict=True):
                         # On a phone, the rows become cards, each cell under its column's name.
-                        with box("td", data_label=column):
-                            cell() if callable(cell) else Text("span", cell)
+                        with Text("td", "" if callable(cell) else cell) as place:
+                            place.props["data-label"] = column
+                            if callable(cell):
+                                cell()
     return region
 
 
@@ -172,8 +173,9 @@ def facts(pairs: Sequence[tuple[str, Cell]]) -> Element:
         for name, value in pairs:
             with box("div"):
                 Text("dt", name)
-                with box("dd"):
-                    value() if callable(value) else Text("span", value)
+                with Text("dd", "" if callable(value) else value):
+                    if callable(value):
+                        value()
     return listed
 
 

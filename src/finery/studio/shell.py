@@ -27,6 +27,7 @@ from finery.core.errors import FineryError, Unavailable
 from finery.core.ids import check_name
 from finery.core.sign_in import IdentityProvider
 from finery.sdk.wire import ApiError
+from finery.studio.assets import Assets, needed
 from finery.studio.client import SessionEnded, Wire
 from finery.studio.policy import Policy
 from finery.studio.provider import ProviderDoor, Refused
@@ -81,7 +82,7 @@ class Shell:
                 Route(PROJECT, self._choose_project, methods=["POST"]),
                 Route(f"{PREFIX}/language", _set_language, methods=["POST"]),
                 Mount(f"{PREFIX}/static", StaticFiles(directory=_STATIC)),
-                Mount("/", pages),
+                Mount("/", Assets(pages)),
             ],
             middleware=[
                 Middleware(GZipMiddleware, minimum_size=1024),
@@ -214,7 +215,7 @@ class Shell:
 
     def _sign_in_page(self, request: Request, *, status: int = 200, **shown: Any) -> Response:
         host = self._door.provider.host if self._door else ""
-        return _page(request, "sign_in.html", status=status, host=host, **shown)
+        return _page(request, "sign_in.html", status=status, host=host, needed=needed(PREFIX), **shown)
 
     async def _fault_of(self, key: str) -> str:
         """Why a key can't sign in; empty if it can."""
@@ -223,7 +224,7 @@ class Shell:
         if not (key.isascii() and key.isprintable()):
             return "This holds characters that no key has; was something else pasted?"
         try:
-            await self._wire.call(key, "GET", "/v1/models")
+            await self._wire.call(key, "GET", "/finery/v1/projects")
         except SessionEnded:
             return "The server doesn't know this key. Check that it was copied whole and has not been revoked."
         except Unavailable as error:

@@ -19,7 +19,7 @@ from finery.studio.shell import Shell
 KEY = "sk-finery-good"
 
 
-async def _models(request: Request) -> JSONResponse:
+async def _projects(request: Request) -> JSONResponse:
     if request.headers["authorization"] != f"Bearer {KEY}":
         return JSONResponse({"error": {"message": "no"}}, status_code=401)
     return JSONResponse({"object": "list", "data": []})
@@ -33,7 +33,7 @@ async def _page(request: Request) -> HTMLResponse:
 def shell() -> Shell:
     """A shell over a real API in miniature, and one page."""
     wire = Wire("http://api")
-    api = Starlette(routes=[Route("/v1/models", _models)])
+    api = Starlette(routes=[Route("/finery/v1/projects", _projects)])
     wire._http = httpx.AsyncClient(transport=httpx.ASGITransport(api), base_url="http://api")
 
     async def warm() -> None:

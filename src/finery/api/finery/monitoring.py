@@ -1,4 +1,4 @@
-"""/finery/v1/usage; metrics and drift of a deployment."""
+"""/finery/v1/usage; metrics of all deployments and of one; drift of one."""
 
 import dataclasses
 from typing import Any
@@ -24,6 +24,13 @@ def usage(
     found = metrics.usage(plane, caller, since=start_time, until=end_time, width=bucket_width)
     data = [{"object": "usage", **dataclasses.asdict(one)} for one in found]
     return {"object": "list", "data": data, "has_more": False}
+
+
+@router.get("/metrics")
+def all_metrics(plane: Plane, caller: ReadsMonitoring, seconds: int = 3600) -> dict[str, Any]:
+    """Counters and percentiles of every deployment over the last `seconds`, the newest deployment first."""
+    found = metrics.of_deployments(plane, caller, seconds=seconds)
+    return {"object": "list", "data": [{"object": "deployment.metrics", **one} for one in found], "has_more": False}
 
 
 @router.get("/deployments/{name}/metrics")

@@ -1,5 +1,6 @@
 """One fine-tuning job, live: status, loss, events, checkpoints; pause, resume, cancel; and where it leads."""
 
+import asyncio
 from functools import partial
 
 from nicegui import ui
@@ -33,7 +34,12 @@ class _JobView:
 
     async def begin(self) -> None:
         visit = self._visit
-        self._job = await visit.api.get(self._path)
+        # The newest events stand there at once; a long history, for the curve, follows.
+        self._job, recent, checkpoints = await asyncio.gather(
+            visit.api.get(self._path),
+            visit.api.get(f"{self._path}/events", limit=_EVENTS_SHOWN),
+            self._list_checkpoints(),
+        )
         self._head = box("div", "stack")
         with box("div", "columns columns--wide-first"):
             with parts.card(visit.t("Loss")):
@@ -45,14 +51,12 @@ class _JobView:
         with parts.card(visit.t("Events")):
             self._log = box("ol", "events", aria_live="polite", tabindex="0", aria_label=visit.t("Events"))
         self._draw_job()
-        # The newest events stand there at once; a long history, for the curve, follows.
-        recent = await visit.api.get(f"{self._path}/events", limit=_EVENTS_SHOWN)
         newest = recent["data"][::-1]
         self._draw_log(newest)
         if not recent["has_more"]:
             self._events = newest
             self._draw_curve()
-        await self._draw_checkpoints()
+        self._draw_checkpoints(checkpoints)
         moving = self._moving or recent["has_more"]
         self._timer = ui.timer(_POLL_SECONDS, visit.guard(self._refresh), active=moving, immediate=False)
 
@@ -69,7 +73,7 @@ class _JobView:
         if changed:
             self._draw_job()
         if changed or grown:
-            await self._draw_checkpoints()
+            self._draw_checkpoints(await self._list_checkpoints())
         self._timer.active = self._moving
 
     async def _more_events(self) -> bool:
@@ -203,11 +207,14 @@ class _JobView:
         pairs.append((visit.t("Seed"), str(job["seed"])))
         return pairs
 
-    async def _draw_checkpoints(self) -> None:
+    async def _list_checkpoints(self) -> list[Json]:
+        found: list[Json] = (await self._visit.api.get(f"{self._path}/checkpoints", limit=100))["data"]
+        return found
+
+    def _draw_checkpoints(self, checkpoints: list[Json]) -> None:
         visit = self._visit
-        page = await visit.api.get(f"{self._path}/checkpoints", limit=100)
         self._checkpoints.clear()
-        if not page["data"]:
+        if not checkpoints:
             return
         with self._checkpoints, parts.card(visit.t("Checkpoints"), lead=visit.t("Each can be deployed as it is.")):
             parts.table(
@@ -219,7 +226,7 @@ class _JobView:
                         ", ".join(f"{name} {value:.4g}" for name, value in found["metrics"].items() if name != "step"),
                         partial(parts.link, visit.t("Deploy"), f"/deploy?model={found['fine_tuned_model_checkpoint']}"),
                     ]
-                    for found in page["data"]
+                    for found in checkpoints
                 ],
             )
 

@@ -8,12 +8,12 @@ from nicegui import ui
 
 from finery.sdk.wire import Json
 from finery.studio import charts, parts
-from finery.studio.client import part
 from finery.studio.parts import Text, box
 from finery.studio.visit import Visit
 
-WINDOWS = {3600: "last hour", 86400: "last day", 7 * 86400: "last 7 days", 30 * 86400: "last 30 days"}
 _DEPLOYMENTS_SHOWN = 50
+
+WINDOWS = {3600: "last hour", 86400: "last day", 7 * 86400: "last 7 days", 30 * 86400: "last 30 days"}
 
 
 async def show(visit: Visit, seconds: int = 86400) -> None:
@@ -25,9 +25,9 @@ async def show(visit: Visit, seconds: int = 86400) -> None:
         choice.props(f'outlined dense aria-label="{visit.t("Time")}"')
         choice.on_value_change(lambda: visit.go(f"/monitoring?seconds={choice.value}"))
     width = "5m" if window <= 3600 else "1h" if window <= 7 * 86400 else "1d"
-    usage, deployments = await asyncio.gather(
+    usage, metrics = await asyncio.gather(
         visit.api.get("/finery/v1/usage", start_time=int(time.time()) - window, bucket_width=width),
-        visit.api.get("/finery/v1/deployments"),
+        visit.api.get("/finery/v1/metrics", seconds=window),
     )
     if not usage["data"]:
         with parts.empty(
@@ -39,13 +39,10 @@ async def show(visit: Visit, seconds: int = 86400) -> None:
         chart = ui.echart(charts.tokens(visit, usage["data"])).classes("chart").props("role=img")
         chart.props["aria-label"] = visit.t("Tokens by time; the table below has the sums.")
         _sums(visit, usage["data"])
-    names = [each["name"] for each in deployments["data"]][:_DEPLOYMENTS_SHOWN]
-    found = await asyncio.gather(
-        *(visit.api.get(f"/finery/v1/deployments/{part(name)}/metrics", seconds=window) for name in names)
-    )
-    if found:
+    busiest = sorted(metrics["data"], key=lambda each: -each["requests"])[:_DEPLOYMENTS_SHOWN]
+    if busiest:
         with parts.card(visit.t("Deployments")):
-            _deployments(visit, found)
+            _deployments(visit, busiest)
 
 
 def _sums(visit: Visit, rows: list[Json]) -> None:
