@@ -241,5 +241,6 @@ def test_the_studio_speaks_indonesian(visit: Callable[..., Person]) -> None:
     page.get_by_role("button", name="Masuk").click()
     page.get_by_role("heading", name="Fine-tune model").wait_for()
     assert page.evaluate("document.documentElement.lang") == "id"
+    assert "Koneksi terputus." in page.locator("#popup").text_content()
     person.open("/fine-tune")
     page.get_by_label("Nama model fine-tuned").wait_for()

@@ -57,6 +57,30 @@ def test_a_wrong_upload_is_told_line_by_line(person: Person, tmp_path: Path) -> 
     person.shoot("wrong-upload")
 
 
+def test_a_file_that_is_too_large_is_refused_before_it_is_sent(person: Person, tmp_path: Path) -> None:
+    huge = tmp_path / "huge.jsonl"
+    with huge.open("wb") as file:
+        file.truncate(513 * 1024 * 1024)
+    page = person.open("/data")
+    page.locator("input[type=file]").set_input_files(huge)
+    page.get_by_text("This file is over 512 MB").wait_for()
+    assert not [url for url in person.requests if "/upload" in url]
+
+
+def test_training_data_that_somebody_else_deleted_is_chosen_anew(person: Person, server: Server) -> None:
+    with server.http() as http:
+        row = b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}'
+        files = {"file": ("shared.jsonl", row)}
+        file = http.post("/v1/files", data={"purpose": "fine-tune"}, files=files).json()
+        page = person.open(f"/fine-tune?model=tiny-phi3&training_file={file['id']}")
+        page.get_by_label("Name of the fine-tuned model").fill("mine")
+        http.delete(f"/v1/files/{file['id']}").raise_for_status()
+    button(page, "Next").click()
+    page.get_by_text("The file that was chosen is gone").wait_for()
+    button(page, "Next").click()
+    page.get_by_text("Choose training data or upload a file.").wait_for()
+
+
 def test_a_key_that_is_revoked_meanwhile_ends_the_session_kindly(person: Person, server: Server) -> None:
     with server.http() as http:
         made = http.post("/finery/v1/keys", json={"name": "short-lived"}).json()
@@ -71,4 +95,7 @@ def test_a_key_that_is_revoked_meanwhile_ends_the_session_kindly(person: Person,
         http.delete(f"/finery/v1/keys/{made['id']}").raise_for_status()
     button(page, "Next").click()
     page.get_by_text("Your session has ended").wait_for()
+    button(page, "Stay here").click()
+    assert page.get_by_label("Name of the fine-tuned model").input_value() == "mine"
+    assert page.locator("[aria-current=step]").inner_text().endswith("Name")
     other.close()

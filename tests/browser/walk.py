@@ -85,6 +85,7 @@ def set_parameters_and_submit(person: Person, plan: Plan) -> None:
     button(page, "Next").click()
     page.get_by_role("heading", name="Review").wait_for()
     page.get_by_text("Tokens an epoch").wait_for()
+    page.get_by_role("heading", name="Pricing and terms").wait_for()
     person.shoot("wizard-review")
     button(page, "Submit").click()
 
@@ -105,6 +106,7 @@ def deploy(person: Person) -> None:
     page = person.page
     page.get_by_role("link", name="Deploy", exact=True).first.click()
     page.get_by_label("Deployment name").fill("tickets")
+    page.get_by_role("heading", name="Pricing and terms").wait_for()
     person.shoot("deploy")
     button(page, "Deploy").click()
     page.locator(".badge", has_text="Ready").wait_for(timeout=person.patience * 1000)

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from nicegui import app as framework
 from nicegui import ui
 from nicegui.language import Language
+from nicegui.translations import translations
 from starlette.types import ASGIApp
 
 from finery.studio import frame
@@ -31,6 +32,8 @@ _PATIENCE_SECONDS = 0.6
 async def start(wire: Wire, sessions: Sessions, stack: AsyncExitStack) -> ASGIApp:
     """The pages as an application; what it needs to be closed is left in `stack`."""
     framework.config.quasar_config["brand"] = frame.BRAND
+    for language, name in QUASAR_LANGUAGES.items():
+        translations[name] = _own_words(Words(language))
     host = FastAPI(openapi_url=None)
 
     async def page() -> None:
@@ -53,6 +56,16 @@ async def start(wire: Wire, sessions: Sessions, stack: AsyncExitStack) -> ASGIAp
     )
     await stack.enter_async_context(host.router.lifespan_context(host))
     return host
+
+
+def _own_words(t: Words) -> dict[str, str]:
+    """What the framework itself says, over every page, in a language of ours."""
+    return {
+        "connection_lost": t("Connection lost."),
+        "trying_to_reconnect": t("Trying to reconnect…"),
+        "message_too_long": t("Too much at once"),
+        "message_too_long_body": t("This was too large to send. Shorten it."),
+    }
 
 
 def _draw(wire: Wire, sessions: Sessions) -> asyncio.Event:

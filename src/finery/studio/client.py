@@ -8,7 +8,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import quote
 
 import httpx
@@ -134,7 +134,7 @@ class Api:
         """DELETE."""
         return await self._call("DELETE", path)
 
-    async def upload(self, filename: str, content: bytes, purpose: str = "fine-tune") -> Json:
+    async def upload(self, filename: str, content: bytes | IO[bytes], purpose: str = "fine-tune") -> Json:
         """Upload a file; answered once it is stored, and, if it is small, checked."""
         files = {"file": (filename, content, "application/octet-stream")}
         return await self._call("POST", "/v1/files", data={"purpose": purpose}, files=files)

@@ -1,5 +1,6 @@
 """Fields to type into. What is typed is kept in a draft at once, so that a reload loses nothing. They know no API."""
 
+import tempfile
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -68,8 +69,12 @@ def upload_field(visit: Visit, label: str, on_file: Callable[[Json], Any], *, pu
     """A file from the person's own machine; `on_file` gets the API's object once it is stored."""
 
     async def take(event: events.UploadEventArguments) -> None:
-        content = await event.file.read()
-        file = await visit.api.upload(event.file.name or "file", content, purpose)
+        # On disk: it may be larger than the memory that a server spares for its pages.
+        with tempfile.TemporaryFile() as content:
+            async for chunk in event.file.iterate():
+                content.write(chunk)
+            content.seek(0)
+            file = await visit.api.upload(event.file.name or "file", content, purpose)
         field.reset()
         result = on_file(file)
         if result is not None:

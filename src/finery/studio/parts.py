@@ -12,6 +12,7 @@ from nicegui import ui
 from nicegui.element import Element
 from nicegui.elements.mixins.text_element import TextElement
 
+from finery.sdk.wire import Json
 from finery.studio.shell import PREFIX
 from finery.studio.visit import Visit
 
@@ -177,6 +178,15 @@ def facts(pairs: Sequence[tuple[str, Cell]]) -> Element:
                     if callable(value):
                         value()
     return listed
+
+
+def licence(model: Json) -> Element:
+    """A model's licence, with its text where there is an address of it."""
+    if not model["licence_url"]:
+        return Text("span", model["licence"])
+    anchor = Text("a", model["licence"], "link")
+    anchor.props.update({"href": model["licence_url"], "target": "_blank", "rel": "noopener noreferrer"})
+    return anchor
 
 
 def meter(name: str, used: float, limit: float) -> Element:

@@ -15,13 +15,13 @@ def origin(connection: HTTPConnection) -> str:
 
 def openai(address: str, model: str, messages: Messages, options: dict[str, Any] | None = None) -> str:
     """For the `openai` package."""
-    arguments = "".join(f"    {name}={value!r},\n" for name, value in (options or {}).items())
+    arguments = "".join(f"    {name}={_value(value)},\n" for name, value in (options or {}).items())
     return (
         "import os\n\n"
         "from openai import OpenAI\n\n"
         f'client = OpenAI(base_url="{address}/v1", api_key=os.environ["FINERY_API_KEY"])\n'
         "answer = client.chat.completions.create(\n"
-        f"    model={model!r},\n"
+        f"    model={_value(model)},\n"
         f"    messages={_literal(messages)},\n"
         f"{arguments}"
         ")\n"
@@ -31,7 +31,7 @@ def openai(address: str, model: str, messages: Messages, options: dict[str, Any]
 
 def azure(address: str, model: str, messages: Messages, options: dict[str, Any] | None = None) -> str:
     """For the `azure-ai-inference` package."""
-    arguments = "".join(f"    {name}={value!r},\n" for name, value in (options or {}).items())
+    arguments = "".join(f"    {name}={_value(value)},\n" for name, value in (options or {}).items())
     return (
         "import os\n\n"
         "from azure.ai.inference import ChatCompletionsClient\n"
@@ -41,7 +41,7 @@ def azure(address: str, model: str, messages: Messages, options: dict[str, Any] 
         '    credential=AzureKeyCredential(os.environ["FINERY_API_KEY"]),\n'
         ")\n"
         "answer = client.complete(\n"
-        f"    model={model!r},\n"
+        f"    model={_value(model)},\n"
         f"    messages={_literal(messages)},\n"
         f"{arguments}"
         ")\n"
@@ -62,5 +62,14 @@ def curl(address: str, model: str, messages: Messages, options: dict[str, Any] |
 
 
 def _literal(messages: Messages) -> str:
-    rows = "".join(f"        {message!r},\n" for message in messages)
+    rows = "".join(f"        {_object(message)},\n" for message in messages)
     return f"[\n{rows}    ]"
+
+
+def _object(message: dict[str, Any]) -> str:
+    return "{" + ", ".join(f"{_value(name)}: {_value(value)}" for name, value in message.items()) + "}"
+
+
+def _value(value: Any) -> str:
+    """As people write it in Python: texts in double quotes."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)

@@ -9,6 +9,7 @@ job           one job, live
 models        tuned models
 deployments   deployments, and one endpoint with ready code
 deploy        make a deployment
+pricing       *Pricing and terms*, a part of the wizards
 playground    talk to models, side by side
 evaluations   models compared on held-out rows
 policies      content filters

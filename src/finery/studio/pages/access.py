@@ -25,12 +25,6 @@ async def show(visit: Visit) -> None:
         parts.link_button(visit.t("Users and roles"), "/roles", icon="group")
     people = await visit.api.find("/finery/v1/roles/principals")
     draft = visit.draft(_DRAFT)
-    with parts.card(visit.t("New key")):
-        name = _fields(visit, draft, people["data"] if people else [])
-        made = box("div")
-        with box("div", "actions actions--form"):
-            create = parts.button(visit.t("Create key"), lambda: None, look="primary")
-    place = box("div")
 
     async def load() -> None:
         keys = (await visit.api.get("/finery/v1/keys"))["data"]
@@ -47,7 +41,12 @@ async def show(visit: Visit) -> None:
             parts.code(visit, key["key"], name=visit.t("Key"))
         await load()
 
-    create.on_click(visit.guard(act))
+    with parts.card(visit.t("New key")):
+        name = _fields(visit, draft, people["data"] if people else [])
+        made = box("div")
+        with box("div", "actions actions--form"):
+            parts.button(visit.t("Create key"), visit.guard(act), look="primary")
+    place = box("div")
     await load()
 
 

@@ -1,5 +1,6 @@
 """Audit: who changed what, newest first; and whether the log is what was written."""
 
+import asyncio
 import json
 
 from finery.sdk.wire import Json
@@ -13,16 +14,6 @@ _PAGE = 50
 async def show(visit: Visit, before: int = 0) -> None:
     """A page of entries; `before` is the number of the last one seen."""
     visit.title(visit.t("Audit"))
-    with parts.heading(
-        visit.t("Audit"), visit.t("Every change, who made it and when, in a chain that shows tampering.")
-    ):
-        check = parts.button(visit.t("Check the chain"), lambda: None, icon="verified_user")
-    said = box("div")
-    found = await visit.api.find("/finery/v1/audit", limit=_PAGE, before=before or None)
-    if found is None:
-        check.delete()
-        parts.say("note", visit.t("Your key may not read the audit log. Owners and auditors may."))
-        return
 
     async def verify() -> None:
         answer = await visit.api.get("/finery/v1/audit/verify")
@@ -30,7 +21,16 @@ async def show(visit: Visit, before: int = 0) -> None:
         with said:
             _verdict(visit, answer)
 
-    check.on_click(visit.guard(verify))
+    with parts.heading(
+        visit.t("Audit"), visit.t("Every change, who made it and when, in a chain that shows tampering.")
+    ):
+        check = parts.button(visit.t("Check the chain"), visit.guard(verify), icon="verified_user")
+    said = box("div")
+    found = await visit.api.find("/finery/v1/audit", limit=_PAGE, before=before or None)
+    if found is None:
+        check.delete()
+        parts.say("note", visit.t("Your key may not read the audit log. Owners and auditors may."))
+        return
     if not found["data"] and not before:
         with parts.empty("history", visit.t("Nothing was changed yet"), visit.t("What people change stands here.")):
             parts.link_button(visit.t("Go to Home"), "/")
@@ -68,7 +68,9 @@ def _verdict(visit: Visit, answer: Json) -> None:
 
 async def _names(visit: Visit) -> dict[str, str]:
     """Names of keys and principals, as far as this person may see them."""
-    keys, people = await visit.api.find("/finery/v1/keys"), await visit.api.find("/finery/v1/roles/principals")
+    keys, people = await asyncio.gather(
+        visit.api.find("/finery/v1/keys"), visit.api.find("/finery/v1/roles/principals")
+    )
     return {each["id"]: each["name"] for found in (keys, people) if found for each in found["data"]}
 
 

@@ -73,20 +73,12 @@ def _facts(visit: Visit, model: Json) -> list[tuple[str, parts.Cell]]:
         (visit.t("Family"), model["family"]),
         (visit.t("Parameters"), parts.amount(model["parameters"])),
         (visit.t("Context"), visit.t("{n} tokens", n=f"{model['context_tokens']:,}")),
-        (visit.t("Licence"), lambda: _licence(model)),
+        (visit.t("Licence"), lambda: parts.licence(model)),
         (visit.t("Can be tuned for"), ", ".join(visit.t(TASK_NAMES[task]) for task in model["tasks"])),
         (visit.t("Can be tuned where"), where),
         (visit.t("Learning rate"), f"{rate:g}" if rate else visit.t("the trainer's own")),
         (visit.t("Source"), model["source"]),
     ]
-
-
-def _licence(model: Json) -> None:
-    if model["licence_url"]:
-        with box("a", "link", href=model["licence_url"], target="_blank", rel="noopener noreferrer"):
-            Text("span", model["licence"])
-    else:
-        Text("span", model["licence"])
 
 
 def _haystack(model: Json) -> str:

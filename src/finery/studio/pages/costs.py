@@ -8,6 +8,7 @@ from nicegui import ui
 from finery.sdk.wire import Json
 from finery.studio import charts, forms, parts
 from finery.studio.client import part
+from finery.studio.pages.pricing import money
 from finery.studio.parts import Text, box
 from finery.studio.visit import Visit
 
@@ -44,7 +45,7 @@ async def show(visit: Visit) -> None:
 
 
 def _spent(visit: Visit, report: Json) -> None:
-    Text("p", _money(report["total"], report["currency"]), "figure")
+    Text("p", money(report["total"], report["currency"]), "figure")
     if not report["data"]:
         Text("p", visit.t("Nothing was spent since {day}.", day=report["since"]), "lead")
         return
@@ -65,7 +66,7 @@ def _spent(visit: Visit, report: Json) -> None:
                 model,
                 visit.t(METERS[meter]),
                 _quantity(visit, meter, quantity),
-                _money(amount, report["currency"]),
+                money(amount, report["currency"]),
             ]
             for (model, meter), (quantity, amount) in sorted(sums.items(), key=lambda item: -item[1][1])
         ],
@@ -95,7 +96,7 @@ class _Budget:
                 Text("p", visit.t("This project has no budget: it spends without a limit."), "lead")
                 return
             word, look = STATES[budget["state"]]
-            spent, limit = (_money(budget[name], self._currency) for name in ("spent", "limit"))
+            spent, limit = (money(budget[name], self._currency) for name in ("spent", "limit"))
             Text("p", visit.t("{spent} of {limit}", spent=spent, limit=limit), "figure")
             parts.meter(visit.t("Share of the budget that is spent"), budget["spent"], budget["limit"])
             with box("div", "chips"):
@@ -198,12 +199,6 @@ class _Prices:
 
     async def _reload(self) -> None:
         self._draw((await self._visit.api.get("/finery/v1/prices"))["data"])
-
-
-def _money(amount: float, currency: str) -> str:
-    if 0 < amount < 0.01:
-        return f"{amount:.8f}".rstrip("0") + f" {currency}"
-    return f"{amount:,.2f} {currency}"
 
 
 def _quantity(visit: Visit, meter: str, quantity: float) -> str:

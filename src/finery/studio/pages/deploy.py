@@ -1,6 +1,7 @@
 """Deploy: a model gets a name under which it answers."""
 
 from finery.studio import forms, parts
+from finery.studio.pages import pricing
 from finery.studio.parts import box
 from finery.studio.visit import Visit
 
@@ -27,7 +28,8 @@ async def show(visit: Visit, model: str = "") -> None:
             forms.text_field(
                 draft, "name", visit.t("Deployment name"), hint=visit.t("Letters, digits, dots and dashes; unique.")
             )
-            forms.choice_field(draft, "model", visit.t("Model"), {name: name for name in models}, default=models[0])
+            options = {name: name for name in models}
+            chosen = forms.choice_field(draft, "model", visit.t("Model"), options, default=models[0])
             forms.number_field(
                 draft,
                 "capacity",
@@ -40,6 +42,15 @@ async def show(visit: Visit, model: str = "") -> None:
             if policies:
                 named = {policy["name"]: policy["name"] for policy in policies["data"]}
                 forms.choice_field(draft, "policy", visit.t("Content filter policy"), named)
+        terms = box("div")
+
+        async def draw_terms() -> None:
+            terms.clear()
+            with terms:
+                await pricing.draw(visit, draft["model"])
+
+        chosen.on_value_change(visit.guard(draw_terms))
+        await draw_terms()
         said = box("div")
 
         async def submit() -> None:

@@ -6,11 +6,13 @@ from functools import partial
 from typing import Any
 
 from nicegui import ui
+from nicegui.element import Element
 
 from finery.core.hyperparameters import AUTO, KNOBS, Knob
 from finery.sdk.wire import ApiError, Json
 from finery.studio import forms, parts
 from finery.studio.client import part
+from finery.studio.pages import pricing
 from finery.studio.pages.catalog import TASK_NAMES
 from finery.studio.pages.data import draw_check
 from finery.studio.parts import Text, box
@@ -75,6 +77,7 @@ class _Wizard:
         self._visit = visit
         self._draft = draft
         self._models = models
+        self._moving = False
 
     async def begin(self) -> None:
         visit = self._visit
@@ -82,22 +85,43 @@ class _Wizard:
             parts.button(visit.t("Start over"), visit.guard(self._start_over), icon="restart_alt")
         self._rail = box("ol", "rail", aria_label=visit.t("Steps"))
         self._panel = box("section", "card")
-        await self._draw()
+        await self._go(self._step)
 
     @property
     def _step(self) -> int:
         return int(self._draft.get("step", 0))
 
     async def _go(self, step: int) -> None:
-        self._draft["step"] = max(0, min(step, len(STEPS) - 1))
-        await self._draw()
+        """Show a step; one that can't be drawn leaves everything at the step before."""
+        if self._moving:  # A second click on Next means the same step.
+            return
+        self._moving = True
+        step = max(0, min(step, len(STEPS) - 1))
+        before = list(self._panel)
+        with self._panel:
+            place = box("div", "stack")
+        place.visible = not before
+        try:
+            with place:
+                fault = await self._draw(step)
+        except BaseException:
+            place.delete()
+            raise
+        finally:
+            self._moving = False
+        for old in before:
+            old.delete()
+        place.visible = True
+        self._fault = fault
+        self._draft["step"] = step
+        self._draw_rail()
 
     async def _start_over(self) -> None:
         self._visit.forget(DRAFT)
         self._draft = self._visit.draft(DRAFT)
-        await self._draw()
+        await self._go(0)
 
-    async def _draw(self) -> None:
+    def _draw_rail(self) -> None:
         visit = self._visit
         self._rail.clear()
         with self._rail:
@@ -108,17 +132,19 @@ class _Wizard:
                         item.props["aria-current"] = "step"
                     Text("span", str(number + 1), "rail__number")
                     Text("span", visit.t(name))
-        self._panel.clear()
-        with self._panel:
-            Text("h2", visit.t(STEPS[self._step]))
-            await (self._name, self._training, self._validation, self._parameters, self._review)[self._step]()
-            self._fault = box("div")
-            self._buttons()
 
-    def _buttons(self) -> None:
-        visit, last = self._visit, self._step == len(STEPS) - 1
+    async def _draw(self, step: int) -> Element:
+        """A step; returns where what is wrong with it will be said."""
+        Text("h2", self._visit.t(STEPS[step]))
+        await (self._name, self._training, self._validation, self._parameters, self._review)[step]()
+        fault = box("div")
+        self._buttons(step)
+        return fault
+
+    def _buttons(self, step: int) -> None:
+        visit, last = self._visit, step == len(STEPS) - 1
         with box("div", "actions actions--form"):
-            if self._step:
+            if step:
                 parts.button(visit.t("Back"), visit.guard(self._back))
             if last:
                 parts.button(visit.t("Submit"), visit.guard(self._submit), icon="check", look="primary").mark("submit")
@@ -248,7 +274,12 @@ class _Wizard:
         page = await visit.api.get("/v1/files", purpose="fine-tune", limit=_FILES_OFFERED)
         options = {file["id"]: f"{file['filename']} ({parts.size(file['bytes'])})" for file in page["data"]}
         if draft.get(name) and draft[name] not in options:
-            options[draft[name]] = draft[name]
+            kept = await visit.api.find(f"/v1/files/{part(draft[name])}")
+            if kept is None:
+                del draft[name]
+                parts.say("warn", visit.t("The file that was chosen is gone: somebody deleted it. Choose another one."))
+            else:
+                options[kept["id"]] = kept["filename"]
 
         async def taken(file: Json) -> None:
             options[file["id"]] = file["filename"]
@@ -308,6 +339,10 @@ class _Wizard:
         pairs += [(visit.t(_label(name)), str(body[name])) for name in ADVANCED if name in body]
         parts.facts(pairs)
         await _draw_estimate(visit, body)
+        knobs = {name: value for name, value in body.items() if name in KNOBS}
+        hyper = body["method"][body["method"]["type"]]["hyperparameters"]
+        job = {"model": body["model"], "training_file": body["training_file"], "hyperparameters": knobs | hyper}
+        await pricing.draw(visit, body["model"], job=job)
 
     async def _submit(self) -> None:
         visit = self._visit

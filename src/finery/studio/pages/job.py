@@ -9,12 +9,40 @@ from finery.core.jobs import JobStatus
 from finery.sdk.wire import Json
 from finery.studio import charts, parts
 from finery.studio.client import part
+from finery.studio.pages.catalog import TASK_NAMES
+from finery.studio.pages.fine_tune import METHOD_NAMES
+from finery.studio.pages.models import delete_model
 from finery.studio.parts import Text, box
 from finery.studio.visit import Visit
 
 _POLL_SECONDS = 1.0
 _EVENTS_SHOWN = 200
 _MAX_EVENTS = 10_000
+METRIC_NAMES = {
+    "train_loss": "Training loss",
+    "valid_loss": "Validation loss",
+    "train_mean_token_accuracy": "Training accuracy",
+    "valid_mean_token_accuracy": "Validation accuracy",
+    "full_valid_loss": "Full validation loss",
+    "full_valid_mean_token_accuracy": "Full validation accuracy",
+    "train_reward_mean": "Training reward",
+    "valid_reward_mean": "Validation reward",
+}
+"""Metrics on the wire, and as people call them."""
+
+CHOICE_NAMES = {
+    **TASK_NAMES,
+    **METHOD_NAMES,
+    "lora": "LoRA",
+    "qlora": "QLoRA",
+    "full": "All weights",
+    "adamw": "AdamW",
+    "adam": "Adam",
+    "sgd": "SGD",
+    "cross_entropy": "Cross-entropy",
+}
+"""Choices on the wire whose words differ; others are shown as they are."""
+
 _CAN_PAUSE = {"queued", "running"}
 _CAN_CANCEL = {"validating_files", "queued", "running", "pausing", "paused"}
 
@@ -118,17 +146,8 @@ class _JobView:
             bar = ui.linear_progress(step / total, show_value=False, size="6px")
             bar.props(f'aria-label="{visit.t("Progress")}"')
         values = {name: value for row in metrics for name, value in row.items() if value is not None}
-        names = (
-            ("train_loss", "Training loss"),
-            ("valid_loss", "Validation loss"),
-            ("train_mean_token_accuracy", "Training accuracy"),
-            ("valid_mean_token_accuracy", "Validation accuracy"),
-            ("full_valid_loss", "Full validation loss"),
-            ("train_reward_mean", "Training reward"),
-            ("valid_reward_mean", "Validation reward"),
-        )
         pairs: list[tuple[str, parts.Cell]] = [(visit.t("Step"), f"{step} / {total}" if total else str(step))]
-        pairs += [(visit.t(label), f"{values[name]:.4g}") for name, label in names if name in values]
+        pairs += [(visit.t(label), f"{values[name]:.4g}") for name, label in METRIC_NAMES.items() if name in values]
         parts.facts(pairs)
 
     def _draw_job(self) -> None:
@@ -140,6 +159,7 @@ class _JobView:
             parts.link(visit.t("All jobs"), "/fine-tuning", "back")
             with parts.heading(name):
                 self._actions()
+            self._refusal = box("div")
             with box("div", "chips"):
                 parts.badge(visit, job["status"])
                 parts.chip(job["model"])
@@ -162,6 +182,7 @@ class _JobView:
             parts.link_button(visit.t("Fine-tune again"), f"/fine-tune?like={self._job['id']}", icon="replay")
         if status == "succeeded":
             model = self._job["fine_tuned_model"]
+            parts.button(visit.t("Delete"), visit.guard(self._delete_model), icon="delete")
             parts.link_button(visit.t("Deploy"), f"/deploy?model={model}", icon="rocket_launch", primary=True)
 
     def _outcome(self) -> None:
@@ -193,7 +214,9 @@ class _JobView:
             "optimizer": "Optimizer",
             "loss": "Loss function",
         }
-        pairs: list[tuple[str, parts.Cell]] = [(visit.t(names[name]), str(value)) for name, value in values.items()]
+        pairs: list[tuple[str, parts.Cell]] = [
+            (visit.t(names[name]), visit.t(CHOICE_NAMES.get(str(value), str(value)))) for name, value in values.items()
+        ]
         pairs.append(
             (visit.t("Training data"), lambda: parts.link(job["training_file"], f"/data/{job['training_file']}"))
         )
@@ -223,7 +246,11 @@ class _JobView:
                 [
                     [
                         str(found["step_number"]),
-                        ", ".join(f"{name} {value:.4g}" for name, value in found["metrics"].items() if name != "step"),
+                        " · ".join(
+                            f"{visit.t(METRIC_NAMES.get(name, name))} {value:.4g}"
+                            for name, value in found["metrics"].items()
+                            if name != "step"
+                        ),
                         partial(parts.link, visit.t("Deploy"), f"/deploy?model={found['fine_tuned_model_checkpoint']}"),
                     ]
                     for found in checkpoints
@@ -240,6 +267,9 @@ class _JobView:
         )
         if sure:
             await self._do("cancel")
+
+    async def _delete_model(self) -> None:
+        await delete_model(self._visit, self._job["fine_tuned_model"], self._refusal)
 
     async def _do(self, action: str) -> None:
         async def act() -> None:

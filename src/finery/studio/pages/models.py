@@ -60,7 +60,7 @@ async def show_model(visit: Visit, name: str) -> None:
     with parts.heading(name):
 
         async def delete() -> None:
-            await _delete(visit, name, refusal)
+            await delete_model(visit, name, refusal)
 
         if model.get("job_id"):
             parts.button(visit.t("Delete"), visit.guard(delete), icon="delete")
@@ -76,7 +76,8 @@ async def show_model(visit: Visit, name: str) -> None:
             parts.Text("p", visit.t("It isn't deployed. Deploy it to use it in your own application."), "lead")
 
 
-async def _delete(visit: Visit, name: str, refusal: Element) -> None:
+async def delete_model(visit: Visit, name: str, refusal: Element) -> None:
+    """Delete a tuned model, once somebody is sure; why it may not be, and the way out, stand in `refusal`."""
     sure = await parts.confirm(
         visit,
         visit.t("Delete this model?"),

@@ -225,7 +225,7 @@ def _took(visit: Visit, finish: str, usage: Json | None, filters: Json | None) -
             visit.t("{prompt} + {answer} tokens", prompt=usage["prompt_tokens"], answer=usage["completion_tokens"])
         )
     if finish == "length":
-        words.append(visit.t("cut at the most tokens"))
+        words.append(visit.t("cut off: it reached the most tokens"))
     if finish == "content_filter":
         words.append(visit.t("stopped by the content filter"))
     for category, found in (filters or {}).items():
