@@ -141,7 +141,7 @@ def _draw_report(visit: Visit, report: Json) -> None:
 
 async def _draw_rows(visit: Visit, file: Json, rows: int, model: str) -> None:
     """The coloured view of one row at a time."""
-    models = [found["id"] for found in (await visit.api.get("/v1/models"))["data"] if not found.get("job_id")]
+    models = [found["id"] for found in (await visit.api.get("/finery/v1/models"))["data"] if found["here"]]
     if not models:
         return
     asked = {"line": 1, "model": model if model in models else models[0]}

@@ -2,6 +2,7 @@
 
 from finery.studio import forms, parts
 from finery.studio.pages import pricing
+from finery.studio.pages.models import offered, older
 from finery.studio.parts import box
 from finery.studio.visit import Visit
 
@@ -11,12 +12,13 @@ _DRAFT = "deploy"
 async def show(visit: Visit, model: str = "") -> None:
     """The form; `model` is what was chosen before."""
     visit.title(visit.t("Deploy"))
-    models = [found["id"] for found in (await visit.api.get("/v1/models"))["data"]]
+    found = (await visit.api.get("/v1/models"))["data"]
     draft = visit.draft(_DRAFT)
     if model:
         draft["model"] = model
-        if model not in models:
-            models.append(model)  # A checkpoint: the list has only finished models.
+    models = [each["id"] for each in offered(found, draft.get("model"))]
+    if model and model not in models:
+        models.append(model)  # A checkpoint: the list has only finished models.
     parts.link(visit.t("All deployments"), "/deployments", "back")
     parts.title(visit.t("Deploy"), visit.t("Your own programs reach the model under the deployment's name."))
     if not models:
@@ -29,7 +31,9 @@ async def show(visit: Visit, model: str = "") -> None:
                 draft, "name", visit.t("Deployment name"), hint=visit.t("Letters, digits, dots and dashes; unique.")
             )
             options = {name: name for name in models}
-            chosen = forms.choice_field(draft, "model", visit.t("Model"), options, default=models[0])
+            chosen = forms.choice_field(
+                draft, "model", visit.t("Model"), options, default=models[0], hint=older(visit, found)
+            )
             forms.number_field(
                 draft,
                 "capacity",

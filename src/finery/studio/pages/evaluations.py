@@ -9,6 +9,7 @@ from nicegui import ui
 from finery.sdk.wire import Json
 from finery.studio import forms, parts
 from finery.studio.client import part
+from finery.studio.pages.models import offered, older
 from finery.studio.parts import Text, box
 from finery.studio.visit import Visit
 
@@ -61,13 +62,15 @@ async def show_new(visit: Visit, model: str = "") -> None:
     if model:
         found: Json = next((each for each in models["data"] if each["id"] == model), {})
         draft.update(model=model, beside=found.get("parent"))
-    names = {each["id"]: each["id"] for each in models["data"]}
+    listed = offered(models["data"], draft.get("model"), draft.get("beside"))
+    names = {each["id"]: each["id"] for each in listed}
+    hint = older(visit, models["data"])
     parts.link(visit.t("All evaluations"), "/evaluations", "back")
     parts.title(visit.t("New evaluation"))
     with parts.card():
         with box("div", "fields"):
             forms.text_field(draft, "name", visit.t("Name"))
-            forms.choice_field(draft, "model", visit.t("Model"), names, default=next(iter(names), None))
+            forms.choice_field(draft, "model", visit.t("Model"), names, default=next(iter(names), None), hint=hint)
             forms.choice_field(draft, "beside", visit.t("Compared with"), names, default=next(iter(names), None))
             forms.choice_field(
                 draft,

@@ -15,6 +15,7 @@ from finery.studio.client import part
 from finery.studio.pages import pricing
 from finery.studio.pages.catalog import TASK_NAMES
 from finery.studio.pages.data import draw_check
+from finery.studio.pages.models import offered
 from finery.studio.parts import Text, box
 from finery.studio.visit import Visit
 
@@ -69,7 +70,7 @@ async def show(visit: Visit, model: str = "", training_file: str = "", like: str
         ):
             parts.link_button(visit.t("Model catalog"), "/catalog", primary=True)
         return
-    await _Wizard(visit, draft, [found["id"] for found in models]).begin()
+    await _Wizard(visit, draft, [found["id"] for found in offered(models, draft.get("model"))]).begin()
 
 
 class _Wizard:

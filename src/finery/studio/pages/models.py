@@ -14,6 +14,24 @@ from finery.studio.visit import Visit
 _PAGE = 25
 
 
+OFFERED = 100
+"""Tuned models in a list to choose from, the newest: nobody looks through more, and a browser draws them slowly."""
+
+
+def offered(models: list[Json], *chosen: str | None) -> list[Json]:
+    """Of `/v1/models`, what stands in a list to choose from: bases, the newest tuned ones, and what was chosen."""
+    bases = [model for model in models if not model.get("job_id")]
+    tuned = [model for model in models if model.get("job_id")]
+    kept = [model for model in tuned[OFFERED:] if model["id"] in chosen]
+    return bases + tuned[:OFFERED] + kept
+
+
+def older(visit: Visit, models: list[Json]) -> str:
+    """Where the tuned models are that `offered` leaves out; empty where it leaves out none."""
+    surplus = sum(1 for model in models if model.get("job_id")) > OFFERED
+    return visit.t("The newest {n}; an older one is opened under Models.", n=OFFERED) if surplus else ""
+
+
 async def show(visit: Visit, after: str = "") -> None:
     """A page of tuned models, newest first; `after` is the last model of the page before."""
     visit.title(visit.t("Models"))

@@ -10,6 +10,7 @@ from nicegui import ui
 from finery.sdk.wire import Json
 from finery.studio import forms, parts, snippets
 from finery.studio.client import part
+from finery.studio.pages.models import offered
 from finery.studio.parts import Text, box
 from finery.studio.visit import Visit
 
@@ -32,7 +33,9 @@ async def show(visit: Visit, model: str = "") -> None:
     """A conversation; `model` is whom one came to talk to."""
     visit.title(visit.t("Playground"))
     found, deployments = await asyncio.gather(visit.api.get("/v1/models"), visit.api.get("/finery/v1/deployments"))
-    bases = {each["id"]: each.get("parent") or each["id"] for each in found["data"]}
+    draft = visit.draft(_DRAFT)
+    listed = offered(found["data"], model, draft.get("model"))
+    bases = {each["id"]: each.get("parent") or each["id"] for each in listed}
     bases |= {each["name"]: each["base_model"] for each in deployments["data"] if each["status"] == "Succeeded"}
     if not bases:
         with parts.empty(
@@ -40,7 +43,6 @@ async def show(visit: Visit, model: str = "") -> None:
         ):
             parts.link_button(visit.t("Model catalog"), "/catalog", primary=True)
         return
-    draft = visit.draft(_DRAFT)
     if model and draft.get("model") != model:
         bases.setdefault(model, model.split(":")[1] if model.startswith("ft:") else model)
         draft.update(model=model, turns={})
