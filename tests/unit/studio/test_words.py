@@ -41,7 +41,7 @@ def test_texts_of_tables_are_translated() -> None:
     from finery.studio.pages import catalog, costs, doctor, fine_tune, job, monitoring, quotas, roles
 
     texts = {word for word, _ in parts.STATUS_WORDS.values()} | {*catalog.TASK_NAMES.values(), *fine_tune.STEPS}
-    texts |= {*fine_tune.METHOD_NAMES.values(), *job.METRIC_NAMES.values(), *job.CHOICE_NAMES.values()}
+    texts |= {*fine_tune.METHOD_NAMES.values(), *job.METRIC_NAMES.values(), *catalog.CHOICE_NAMES.values()}
     texts |= {group for group, _ in frame.NAVIGATION if group}
     texts |= {name for _, entries in frame.NAVIGATION for _, name, _ in entries}
     texts |= {KNOBS[name].help for name in fine_tune.ADVANCED} | set(monitoring.WINDOWS.values())

@@ -17,6 +17,18 @@ TASK_NAMES = {
     "regression": "Regression",
 }
 
+CHOICE_NAMES = {
+    **TASK_NAMES,
+    "lora": "LoRA",
+    "qlora": "QLoRA",
+    "full": "All weights",
+    "adamw": "AdamW",
+    "adam": "Adam",
+    "sgd": "SGD",
+    "cross_entropy": "Cross-entropy",
+}
+"""Choices on the wire whose words differ; others are shown as they are."""
+
 
 async def show(visit: Visit, q: str = "") -> None:
     """Every base model, found by what is typed."""

@@ -1,5 +1,6 @@
 """Data: files of the project; and one file: what the check found by line, and its rows as a model sees them."""
 
+import asyncio
 from functools import partial
 
 from nicegui import ui
@@ -53,6 +54,13 @@ async def show(visit: Visit, after: str = "") -> None:
             parts.link_button(visit.t("Newest"), "/data", icon="first_page")
         if page["has_more"]:
             parts.link_button(visit.t("Older"), f"/data?after={page['last_id']}", icon="chevron_right")
+
+
+async def file_names(visit: Visit, *file_ids: str | None) -> dict[str, str]:
+    """What files are called, those that are there, by id."""
+    asked = [file_id for file_id in file_ids if file_id]
+    found = await asyncio.gather(*(visit.api.find(f"/v1/files/{part(file_id)}") for file_id in asked))
+    return {file["id"]: file["filename"] for file in found if file}
 
 
 async def show_file(visit: Visit, file_id: str) -> None:

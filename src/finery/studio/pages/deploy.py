@@ -45,7 +45,8 @@ async def show(visit: Visit, model: str = "") -> None:
             policies = await visit.api.find("/finery/v1/policies")
             if policies:
                 named = {policy["name"]: policy["name"] for policy in policies["data"]}
-                forms.choice_field(draft, "policy", visit.t("Content filter policy"), named)
+                hint = visit.t("Empty: the default.")
+                forms.choice_field(draft, "policy", visit.t("Content filter policy"), named, hint=hint)
         terms = box("div")
 
         async def draw_terms() -> None:

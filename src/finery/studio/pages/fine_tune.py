@@ -13,8 +13,8 @@ from finery.sdk.wire import ApiError, Json
 from finery.studio import forms, parts
 from finery.studio.client import part
 from finery.studio.pages import pricing
-from finery.studio.pages.catalog import TASK_NAMES
-from finery.studio.pages.data import draw_check
+from finery.studio.pages.catalog import CHOICE_NAMES, TASK_NAMES
+from finery.studio.pages.data import draw_check, file_names
 from finery.studio.pages.models import offered
 from finery.studio.parts import Text, box
 from finery.studio.visit import Visit
@@ -324,6 +324,7 @@ class _Wizard:
         visit, draft = self._visit, self._draft
         body = job_body(draft)
         task = draft.get("task", AUTO)
+        names = await file_names(visit, draft["training_file"], body.get("validation_file"))
         pairs: list[tuple[str, parts.Cell]] = [
             (visit.t("Name of the fine-tuned model"), draft["suffix"]),
             (visit.t("Base model"), draft["model"]),
@@ -331,13 +332,17 @@ class _Wizard:
                 visit.t("Task type"),
                 visit.t((TASK_NAMES | METHOD_NAMES).get(task, "As the data says")),
             ),
-            (visit.t("Training data"), lambda: parts.link(draft["training_file"], f"/data/{draft['training_file']}")),
-            (visit.t("Validation data"), _validation_words(visit, draft)),
+            (visit.t("Training data"), partial(_link_file, draft["training_file"], names)),
+            (visit.t("Validation data"), _validation_words(visit, draft, names)),
             (visit.t("Batch size multiplier"), _or_auto(visit, draft.get("batch_size_multiplier"))),
             (visit.t("Learning rate"), _or_auto(visit, draft.get("learning_rate_multiplier"))),
             (visit.t("Epochs"), _or_auto(visit, draft.get("n_epochs"))),
         ]
-        pairs += [(visit.t(_label(name)), str(body[name])) for name in ADVANCED if name in body]
+        pairs += [
+            (visit.t(_label(name)), visit.t(CHOICE_NAMES.get(str(body[name]), str(body[name]))))
+            for name in ADVANCED
+            if name in body
+        ]
         parts.facts(pairs)
         await _draw_estimate(visit, body)
         knobs = {name: value for name, value in body.items() if name in KNOBS}
@@ -479,9 +484,13 @@ def _label(name: str) -> str:
     return names[name]
 
 
-def _validation_words(visit: Visit, draft: dict[str, Any]) -> parts.Cell:
+def _link_file(file_id: str, names: dict[str, str]) -> None:
+    parts.link(names.get(file_id, file_id), f"/data/{file_id}")
+
+
+def _validation_words(visit: Visit, draft: dict[str, Any], names: dict[str, str]) -> parts.Cell:
     if draft["validation"] == "file":
-        return partial(parts.link, draft["validation_file"], f"/data/{draft['validation_file']}")
+        return partial(_link_file, draft["validation_file"], names)
     if draft["validation"] == "split":
         return f"{visit.t('Automatic split of training data')}: {draft['split']:g} %"
     return visit.t("None")

@@ -9,7 +9,8 @@ from finery.core.jobs import JobStatus
 from finery.sdk.wire import Json
 from finery.studio import charts, parts
 from finery.studio.client import part
-from finery.studio.pages.catalog import TASK_NAMES
+from finery.studio.pages.catalog import CHOICE_NAMES
+from finery.studio.pages.data import file_names
 from finery.studio.pages.fine_tune import METHOD_NAMES
 from finery.studio.pages.models import delete_model
 from finery.studio.parts import Text, box
@@ -29,19 +30,6 @@ METRIC_NAMES = {
     "valid_reward_mean": "Validation reward",
 }
 """Metrics on the wire, and as people call them."""
-
-CHOICE_NAMES = {
-    **TASK_NAMES,
-    **METHOD_NAMES,
-    "lora": "LoRA",
-    "qlora": "QLoRA",
-    "full": "All weights",
-    "adamw": "AdamW",
-    "adam": "Adam",
-    "sgd": "SGD",
-    "cross_entropy": "Cross-entropy",
-}
-"""Choices on the wire whose words differ; others are shown as they are."""
 
 _CAN_PAUSE = {"queued", "running"}
 _CAN_CANCEL = {"validating_files", "queued", "running", "pausing", "paused"}
@@ -68,6 +56,7 @@ class _JobView:
             visit.api.get(f"{self._path}/events", limit=_EVENTS_SHOWN),
             self._list_checkpoints(),
         )
+        self._file_names = await file_names(visit, self._job["training_file"], self._job["validation_file"])
         self._head = box("div", "stack")
         with box("div", "columns columns--wide-first"):
             with parts.card(visit.t("Loss")):
@@ -159,7 +148,7 @@ class _JobView:
             parts.link(visit.t("All jobs"), "/fine-tuning", "back")
             with parts.heading(name):
                 self._actions()
-            self._refusal = box("div")
+            self._refusal = box("div", "said")
             with box("div", "chips"):
                 parts.badge(visit, job["status"])
                 parts.chip(job["model"])
@@ -214,21 +203,22 @@ class _JobView:
             "optimizer": "Optimizer",
             "loss": "Loss function",
         }
+        words = CHOICE_NAMES | METHOD_NAMES
         pairs: list[tuple[str, parts.Cell]] = [
-            (visit.t(names[name]), visit.t(CHOICE_NAMES.get(str(value), str(value)))) for name, value in values.items()
+            (visit.t(names[name]), visit.t(words.get(str(value), str(value)))) for name, value in values.items()
         ]
-        pairs.append(
-            (visit.t("Training data"), lambda: parts.link(job["training_file"], f"/data/{job['training_file']}"))
-        )
+        pairs.append((visit.t("Training data"), partial(self._link_file, job["training_file"])))
         if job["validation_file"]:
-            file = job["validation_file"]
-            pairs.append((visit.t("Validation data"), lambda: parts.link(file, f"/data/{file}")))
+            pairs.append((visit.t("Validation data"), partial(self._link_file, job["validation_file"])))
         elif job["validation_split"]:
             pairs.append((visit.t("Automatic split of training data"), f"{job['validation_split']:.0%}"))
         if job["trained_tokens"]:
             pairs.append((visit.t("Trained tokens"), f"{job['trained_tokens']:,}"))
         pairs.append((visit.t("Seed"), str(job["seed"])))
         return pairs
+
+    def _link_file(self, file_id: str) -> None:
+        parts.link(self._file_names.get(file_id, file_id), f"/data/{file_id}")
 
     async def _list_checkpoints(self) -> list[Json]:
         found: list[Json] = (await self._visit.api.get(f"{self._path}/checkpoints", limit=100))["data"]

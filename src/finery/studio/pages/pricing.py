@@ -24,11 +24,12 @@ async def draw(visit: Visit, model: str, *, job: Json | None = None) -> None:
     Text("h3", visit.t("Pricing and terms"))
     price = _price_of(prices, base)
     pairs: list[tuple[str, parts.Cell]] = []
-    if cost is not None:
-        pairs.append((visit.t("This job"), visit.t("about {amount}", amount=money(cost["amount"], cost["currency"]))))
     if price is None or not any(price[meter] for meter in (*_PER_MILLION, "hosting")):
         pairs.append((visit.t("Price"), visit.t("nothing: no price is set")))
     else:
+        if cost is not None:
+            about = visit.t("about {amount}", amount=money(cost["amount"], cost["currency"]))
+            pairs.append((visit.t("This job"), about))
         names = {"training": "Training", "input": "Prompt tokens", "output": "Answer tokens"}
         pairs += [
             (visit.t(names[meter]), visit.t("{price} per million tokens", price=f"{price[meter]:g}"))
