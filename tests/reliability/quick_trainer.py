@@ -16,7 +16,7 @@ from typing import Any
 from finery.core.errors import CorruptArtifact
 from finery.modeling import manifests
 from finery.training.run import die_with_parent
-from finery.training.spec import EXIT_STOPPED, Event
+from finery.training.spec import EXIT_STOPPED, TRAINER_MANIFEST_FILE, Event
 
 STEPS = 12
 EVERY = 3
@@ -56,13 +56,14 @@ def save(final: Path, state: bytes, step: int) -> None:
         (folder / ADAPTER).write_bytes(state)
         (folder / "results.csv").write_text("step\n" + "".join(f"{n}\n" for n in range(1, step + 1)))
         manifests.write_manifest(folder, step=step)
+        manifests.write_manifest(folder, name=TRAINER_MANIFEST_FILE, step=step)
 
 
 def newest(folder: Path) -> tuple[int, bytes] | None:
     """The newest checkpoint that verifies."""
     for path in sorted((folder / "checkpoints").glob("step-*"), reverse=True):
         try:
-            manifests.verify(path)
+            manifests.verify(path, name=TRAINER_MANIFEST_FILE)
         except CorruptArtifact:
             continue
         return int(path.name.removeprefix("step-")), (path / ADAPTER).read_bytes()

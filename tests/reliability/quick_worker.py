@@ -25,4 +25,10 @@ def start(command: list[str], **options: Any) -> Any:
 if __name__ == "__main__":
     trainer.subprocess = SimpleNamespace(Popen=start, DEVNULL=subprocess.DEVNULL)  # type: ignore[assignment]
     base_url, home, models = sys.argv[1:]
-    loop.work(base_url=base_url, secret=os.environ["FINERY_WORKER_KEY"], home=Path(home), models_folder=Path(models))
+    loop.work(
+        base_url=base_url,
+        secret=os.environ["FINERY_WORKER_KEY"],
+        home=Path(home),
+        models_folder=Path(models),
+        shares_checkpoints=True,
+    )

@@ -21,6 +21,8 @@ def chaos_on(folder: Path, models: Path, dice: random.Random, *, workers: int, *
         options=["--no-worker"],
         FINERY_WORKER_KEY=WORKER_KEY,
         FINERY_LEASE_SECONDS=str(LEASE_SECONDS),
+        # Nobody's words are what is tried here, and reading them takes longest.
+        FINERY_TRAINING_DATA_THRESHOLD="Off",
         **environment,
     )
     return Chaos(server.start(), Workers(server, folder, models, workers), dice)
@@ -37,6 +39,7 @@ def ended() -> Iterator[list[Chaos]]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_few_kills_lose_nothing(tmp_path: Path, tiny_folder: Path, ended: list[Chaos]) -> None:
     chaos = chaos_on(tmp_path, tiny_folder, random.Random(11), workers=2)
     ended.append(chaos)

@@ -63,7 +63,7 @@ class World:
     """A control plane on the disk, and what it acknowledged."""
 
     def __init__(self, disk: Path, models: Path) -> None:
-        self.settings = Settings(home=disk / "home", models=models)
+        self.settings = Settings(home=disk / "home", models=models, training_data_threshold="Off")
         self.settings.home.mkdir(exist_ok=True)
         self.plane: ControlPlane = bootstrap.control_plane(self.settings)
         with self.plane.database.read() as connection:

@@ -94,7 +94,14 @@ SAYINGS = ("heartbeat", "events", "checkpoint", "succeeded", "failed", "give-bac
 def plane(tmp_path: Path, tiny_folder: Path, database_url: str) -> Any:
     """A control plane without a caretaker, whose leases are over at once."""
     url = "" if database_url.startswith("sqlite") else database_url
-    settings = Settings(home=tmp_path / "home", models=tiny_folder, database_url=url, lease_seconds=-1.0)
+    settings = Settings(
+        home=tmp_path / "home",
+        models=tiny_folder,
+        database_url=url,
+        lease_seconds=-1.0,
+        # Nobody's words are what is tried here, and reading them takes longest.
+        training_data_threshold="Off",
+    )
     settings.home.mkdir()
     made = bootstrap.control_plane(settings)
     yield made
