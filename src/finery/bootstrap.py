@@ -146,8 +146,11 @@ def _sign_in(settings: Settings, plane: ControlPlane) -> SignIn | None:
     )
 
 
-def work(*, base_url: str, home: Path, secret: str = "") -> None:
-    """Run a worker until SIGTERM or SIGINT; its key is the home's worker.key unless one is given."""
+def work(*, base_url: str, home: Path, secret: str = "", ray: str = "", needs: dict[str, float] | None = None) -> None:
+    """Run a worker until SIGTERM or SIGINT; its key is the home's worker.key unless one is given.
+
+    With an address in `ray` it trains nothing itself: jobs are placed in that Ray cluster, each rank with its `needs`.
+    """
     from finery.worker import loop
 
     settings = Settings.from_environment(home=home)
@@ -157,9 +160,15 @@ def work(*, base_url: str, home: Path, secret: str = "") -> None:
         raise InvalidRequest(
             f"There is no worker key. Copy worker.key from the server's home to {key}, or set FINERY_WORKER_KEY."
         )
+    secret = secret or key.read_text().strip()
+    if ray:
+        from finery.worker import cluster
+
+        cluster.work(address=ray, needs=cluster.Needs(**(needs or {})), base_url=base_url, secret=secret, home=home)
+        return
     loop.work(
         base_url=base_url,
-        secret=secret or key.read_text().strip(),
+        secret=secret,
         home=home,
         models_folder=settings.models_folder,
         shares_checkpoints=True,

@@ -77,13 +77,33 @@ def worker(
         ),
     ] = "",
     home: Home = None,
+    ray: Annotated[
+        str,
+        typer.Option(
+            "--ray",
+            metavar="ADDRESS",
+            envvar="FINERY_RAY",
+            show_default=False,
+            help="Place jobs in this Ray cluster (auto, or host:port of its head) instead of training here.",
+        ),
+    ] = "",
+    rank_cpus: Annotated[
+        float, typer.Option("--rank-cpus", metavar="N", min=0.01, help="With --ray: CPUs each rank takes.")
+    ] = 1.0,
+    rank_gpus: Annotated[
+        float, typer.Option("--rank-gpus", metavar="N", min=0, help="With --ray: GPUs each rank takes.")
+    ] = 0.0,
+    rank_memory: Annotated[
+        float, typer.Option("--rank-memory", metavar="GB", min=0, help="With --ray: memory each rank takes; 0: any.")
+    ] = 0.0,
 ) -> None:
     """Run a worker for a server.
 
     It takes jobs, trains them and sends back what came of them. Ctrl-C ends it; its job goes on from a checkpoint.
     """
+    needs = {"cpus": rank_cpus, "gpus": rank_gpus, "memory_gb": rank_memory}
     with contextlib.suppress(KeyboardInterrupt):
-        _bootstrap().work(base_url=base_url, home=home_folder(home), secret=worker_key)
+        _bootstrap().work(base_url=base_url, home=home_folder(home), secret=worker_key, ray=ray, needs=needs)
 
 
 def _bootstrap() -> Any:

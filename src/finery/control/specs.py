@@ -81,6 +81,8 @@ def run_spec(job: Job, *, models_folder: Path) -> tuple[RunSpec, dict[str, str]]
         checkpoint_interval_steps=options["checkpoint_interval_steps"],
         eval_interval_steps=options["eval_interval" if job.method == "reinforcement" else "eval_interval_steps"],
         early_stopping_patience=options["early_stopping_patience"],
+        # Jobs that were queued before there was such a knob.
+        ranks=options.get("ranks", 1),
     )
     return spec, needed
 

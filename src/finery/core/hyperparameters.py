@@ -88,6 +88,7 @@ EXTRAS = (
     _integer("checkpoint_interval_steps", 25, 1, 100000, "Steps between resumable checkpoints."),
     _integer("eval_interval_steps", 0, 0, 100000, "Steps between validations; 0 is once an epoch."),
     _integer("early_stopping_patience", 0, 0, 1000, "Epochs without a better validation loss before stopping; 0: off."),
+    _integer("ranks", 1, 1, 64, "Processes that train as one, a GPU each; no number changes but in its last bits."),
     _choice("precision", ("auto", "bf16", "fp32"), AUTO, "Numbers the frozen base is computed in."),
 )
 """Fields beside the standard ones, for what OpenAI's wire has no word for."""

@@ -6,12 +6,21 @@ MASTER_PORT (on several, as torchrun sets them). They speak gloo on CPUs and NCC
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
+from finery.core.errors import FineryError
+
 _BUCKET_NUMBERS = 1 << 24
+
+
+class RankLost(FineryError):
+    """Another rank doesn't answer any more."""
+
+    code = "rank_lost"
 
 
 class Ranks:
@@ -45,13 +54,15 @@ class Ranks:
         if self.count == 1:
             return list(figures)
         summed = torch.tensor(figures, dtype=torch.float64, device=self._device)
-        torch.distributed.all_reduce(summed)
+        with _together():
+            torch.distributed.all_reduce(summed)
         return [float(figure) for figure in summed.tolist()]
 
     def wait(self) -> None:
         """Return when every rank is here."""
         if self.count > 1:
-            torch.distributed.barrier()
+            with _together():
+                torch.distributed.barrier()
 
     def leave(self) -> None:
         """Say goodbye, once all is done."""
@@ -60,7 +71,8 @@ class Ranks:
 
     def _add_up_bucket(self, bucket: list[Tensor]) -> None:
         flat = torch.cat([tensor.flatten() for tensor in bucket])
-        torch.distributed.all_reduce(flat)
+        with _together():
+            torch.distributed.all_reduce(flat)
         for tensor, part in zip(bucket, torch.split(flat, [tensor.numel() for tensor in bucket]), strict=True):
             tensor.copy_(part.view_as(tensor))
 
@@ -82,10 +94,20 @@ def join(device: torch.device) -> Ranks:
     number = int(os.environ.get("RANK", "0"))
     if count() > 1:
         place = os.environ.get("FINERY_RENDEZVOUS")
-        torch.distributed.init_process_group(
-            "nccl" if device.type == "cuda" else "gloo",
-            init_method=f"file://{place}" if place else "env://",
-            rank=number,
-            world_size=count(),
-        )
+        with _together():
+            torch.distributed.init_process_group(
+                "nccl" if device.type == "cuda" else "gloo",
+                init_method=f"file://{place}" if place else "env://",
+                rank=number,
+                world_size=count(),
+            )
     return Ranks(number, count(), device)
+
+
+@contextmanager
+def _together() -> Iterator[None]:
+    """What all ranks do at once."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise RankLost(f"Another rank doesn't answer any more: {error}") from error

@@ -2,8 +2,9 @@
 
 It reads `spec.json`, answers in `events.jsonl`, and ends with one of these statuses: 0, the `result` event is the last
 line; 75, it was asked to stop (SIGTERM or SIGINT) and goes on from its checkpoint when started again; 73, the disk is
-full, and with space it goes on in the same way; 1, the last line is an `error` event. It dies with its parent. It opens
-no connection: the model is a local folder.
+full, and with space it goes on in the same way; 76, another rank is gone, and all of them together go on in the same
+way; 1, the last line is an `error` event. It dies with its parent. It opens no connection but to other ranks: the model
+is a local folder.
 """
 
 import ctypes
@@ -19,7 +20,7 @@ from types import FrameType
 
 from finery.core.errors import FineryError, StorageFull
 from finery.training.events import EventLog
-from finery.training.spec import EXIT_STOPPED, EXIT_STORAGE_FULL, RunSpec
+from finery.training.spec import EXIT_RANK_LOST, EXIT_STOPPED, EXIT_STORAGE_FULL, RunSpec
 
 _PR_SET_PDEATHSIG = 1
 _ENVIRONMENT = {
@@ -74,6 +75,9 @@ def main(arguments: list[str]) -> int:
     except FineryError as error:
         if isinstance(error, StorageFull):
             return EXIT_STORAGE_FULL
+        if error.code == "rank_lost":
+            print(error.message, file=sys.stderr)  # noqa: T201 - for trainer.log
+            return EXIT_RANK_LOST
         events.error(error.message, code=error.code)
     except Exception as error:
         if is_disk_full(error):

@@ -21,6 +21,9 @@ TRAINER_MANIFEST_FILE = "trainer_manifest.json"
 EXIT_STOPPED = 75
 """The trainer's exit status after SIGTERM: a checkpoint of the last step is on disk, starting it again goes on."""
 
+EXIT_RANK_LOST = 76
+"""The trainer's exit status when another rank is gone: starting all of them again goes on from the checkpoint."""
+
 EXIT_STORAGE_FULL = 73
 """The trainer's exit status when its disk is full: with space, starting it again goes on from its checkpoint."""
 
@@ -136,8 +139,8 @@ class RunSpec:
     threads: int = 0
     """CPU threads of each rank; 0 means all cores, shared. Part of the promise of bit-identical resume."""
     ranks: int = 1
-    """Processes that train as one on this machine, one a GPU where there are GPUs; they change no number but the last
-    bits, in which the order of sums shows."""
+    """Processes that train as one, one a GPU where there are GPUs: on this machine, unless the environment says where.
+    They change no number but the last bits, in which the order of sums shows."""
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON types."""

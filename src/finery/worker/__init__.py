@@ -4,4 +4,6 @@ client   the worker's side of /worker/v1
 trainer  one trainer process: started, watched, stopped
 runs     one job from claim to end
 loop     claim after claim, until told to stop
+cluster  claims placed in a Ray cluster
+place    one rank of a run, on a node of it
 """

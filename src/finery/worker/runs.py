@@ -24,7 +24,14 @@ from finery.core.errors import BlobsMissing, CorruptArtifact, Fenced, FineryErro
 from finery.core.tracing import Trace
 from finery.modeling import manifests
 from finery.modeling.sources import FACTS_FILE
-from finery.training.spec import CHECKPOINTS_FOLDER, EXIT_STORAGE_FULL, TRAINER_MANIFEST_FILE, Event, RunSpec
+from finery.training.spec import (
+    CHECKPOINTS_FOLDER,
+    EXIT_STOPPED,
+    EXIT_STORAGE_FULL,
+    TRAINER_MANIFEST_FILE,
+    Event,
+    RunSpec,
+)
 from finery.worker.client import WorkerClient
 from finery.worker.trainer import Trainer
 
@@ -46,6 +53,28 @@ class Lease:
     seconds: float
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Gang:
+    """The ranks of a run that are at several places, each with a folder of its own, and which one this is."""
+
+    rank: int
+    ranks: int
+    meeting: tuple[str, int]
+    """Address and port at which rank 0 waits for the others."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What its trainer is told, in torchrun's words. Each place sees its own GPUs alone."""
+        address, port = self.meeting
+        return {
+            "RANK": str(self.rank),
+            "LOCAL_RANK": "0",
+            "WORLD_SIZE": str(self.ranks),
+            "MASTER_ADDR": address,
+            "MASTER_PORT": str(port),
+        }
+
+
 class Run:
     """One claimed job on this machine."""
 
@@ -58,6 +87,7 @@ class Run:
         stop: threading.Event,
         *,
         shares_checkpoints: bool,
+        gang: Gang | None = None,
     ) -> None:
         self._client = client
         self._lease = Lease(job_id=claim["job_id"], epoch=claim["epoch"], seconds=claim["lease_seconds"])
@@ -69,11 +99,15 @@ class Run:
         # Where base models lie is this machine's matter.
         spec["model_folder"] = str(models_folder / spec["base_model"])
         self._spec = RunSpec.from_json(spec)
-        self._folder = runs_folder / self._lease.job_id
+        self._gang = gang
+        name = self._lease.job_id + (f".rank-{gang.rank}" if gang and gang.rank else "")
+        self._folder = runs_folder / name
         self._stop = stop
         self._pausing = threading.Event()
         self._lost = threading.Event()
         self._crashes = 0
+        self.crashed = False
+        """The trainer of one of several places died; all of them have to begin again together."""
 
     def execute(self) -> None:
         """Work until the job is over, paused, given back, or no longer ours."""
@@ -113,6 +147,9 @@ class Run:
             self._make_ready()
 
     def _make_ready(self) -> None:
+        if self._gang:
+            # All go on from the checkpoint that all can have.
+            shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(parents=True, exist_ok=True)
         for name, sha256 in self._files.items():
             path = self._folder / name
@@ -147,7 +184,7 @@ class Run:
     def _train_once(self) -> bool:
         """One trainer from start to end; True if another one should follow."""
         with telemetry.span("trainer") as doing:
-            trainer = Trainer(self._folder, doing.trace if telemetry.on() else None)
+            trainer = self._start(doing.trace if telemetry.on() else None)
             try:
                 result = self._watch(trainer)
             finally:
@@ -156,6 +193,26 @@ class Run:
                 doing.facts["finery.exit_status"] = trainer.ended() or 0
                 telemetry.tell("trainer", trainer.spans())
         return self._conclude(trainer, result)
+
+    def _start(self, trace: Trace | None = None) -> Trainer:
+        return Trainer(self._folder, trace, self._gang.environment if self._gang else None)
+
+    def follow(self) -> None:
+        """Train along as a further rank, until rank 0 has ended: it has the lease, tells and uploads."""
+        try:
+            self._make_ready()
+            trainer = self._start()
+            try:
+                while trainer.ended() is None:
+                    time.sleep(POLL_SECONDS)
+                self.crashed = trainer.ended() not in (0, EXIT_STOPPED)
+                if self.crashed:
+                    log.warning("rank %s of %s: %s", self._gang, self._lease.job_id, trainer.last_words())
+            finally:
+                trainer.kill()
+                trainer.close()
+        finally:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _watch(self, trainer: Trainer) -> list[Event]:
         """Pass events on until the trainer ends; returns those that say how it ended."""
@@ -214,6 +271,12 @@ class Run:
         self._crashes += 1
         status = trainer.ended()
         log.warning("the trainer of %s ended with %s:\n%s", self._lease.job_id, status, trainer.last_words())
+        if self._gang:
+            self.crashed = True
+            text = f"One of {self._gang.ranks} ranks was lost ({_cause(status)}); all go on from the last checkpoint"
+            self._pass_on([_warning(f"lost:{self._lease.epoch}", text)])
+            self._tell("give-back")
+            return False
         if self._crashes < MAX_CRASHES:
             text = f"The trainer died ({_cause(status)}); it is started again and goes on from its last checkpoint"
             key = f"crash:{self._lease.epoch}:{self._crashes}:{time.time_ns()}"

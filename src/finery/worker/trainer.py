@@ -20,14 +20,14 @@ from finery.training.spec import EVENTS_FILE, EXIT_STOPPED, Event
 LOG_FILE = "trainer.log"
 
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV")
-_PASSED_PREFIXES = ("OMP_", "MKL_", "CUDA_", "NVIDIA_", "TORCH_", "OPENBLAS_", "HIP_", "ROCR_")
+_PASSED_PREFIXES = ("OMP_", "MKL_", "CUDA_", "NVIDIA_", "TORCH_", "OPENBLAS_", "HIP_", "ROCR_", "GLOO_", "NCCL_")
 
 
 class Trainer:
     """A running `python -m finery.training.run FOLDER`."""
 
-    def __init__(self, run_folder: Path, trace: Trace | None = None) -> None:
-        """With a trace it measures its parts, for `spans`."""
+    def __init__(self, run_folder: Path, trace: Trace | None = None, environment: dict[str, str] | None = None) -> None:
+        """With a trace it measures its parts, for `spans`; the environment is what it gets besides the usual."""
         self._folder = run_folder
         self._log = (run_folder / LOG_FILE).open("ab")
         self._offset = 0
@@ -39,7 +39,7 @@ class Trainer:
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
-            env=_environment() | ({TRACE_VARIABLE: trace.traceparent} if trace else {}),
+            env=_environment() | (environment or {}) | ({TRACE_VARIABLE: trace.traceparent} if trace else {}),
             start_new_session=True,
         )
 

@@ -1,8 +1,10 @@
 """Two ranks that speak gloo train as one."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from finery.training.results import ResultRow, from_csv
-from finery.training.spec import Event, LossSpec, RunSpec
+from finery.training.spec import EXIT_RANK_LOST, Event, LossSpec, RunSpec
 
 MakeRun = Callable[..., tuple[Path, RunSpec]]
 
@@ -44,3 +46,20 @@ def test_two_ranks_equal_one(make_run: MakeRun, chat_rows: list[dict[str, object
     assert any(event.message == "2 processes train as one" for event in lines)
     keys = [event.key for event in lines]
     assert len(keys) == len(set(keys)), "both ranks spoke"
+
+
+def test_a_killed_rank_ends_the_others_and_all_go_on_from_the_checkpoint(make_run: MakeRun) -> None:
+    fields = {"n_epochs": 40, "batch_size": 7, "checkpoint_interval_steps": 2}
+    folder, _ = make_run(ranks=2, **fields)
+    first = subprocess.Popen([sys.executable, "-m", "finery.training.run", str(folder)], stderr=subprocess.PIPE)
+    while not list(folder.glob("checkpoints/step-*")):
+        assert first.poll() is None
+        time.sleep(0.02)
+    children = Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split()
+    for child in children:
+        os.kill(int(child), signal.SIGKILL)
+    _, said = first.communicate(timeout=120)
+    assert first.returncode == EXIT_RANK_LOST, said[-3000:]
+    assert not [line for line in (folder / "events.jsonl").read_text().splitlines() if '"type": "error"' in line]
+    _, rows = run(folder)
+    assert [row.step for row in rows] == list(range(1, len(rows) + 1))
