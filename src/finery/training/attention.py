@@ -5,6 +5,7 @@ by `documents(...)` around the model's call, since the model's code doesn't know
 (`kernels/documents.py`); on GPUs torch's variable-length kernel where it is there, else one call a document.
 """
 
+import functools
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -21,14 +22,7 @@ from transformers import AttentionInterface
 
 from finery.training.kernels import documents as kernel
 
-varlen_attn: Any
-try:
-    from torch.nn.attention.varlen import varlen_attn
-except ImportError:
-    varlen_attn = None
-
 NAME = "finery"
-_VARLEN_KNOWS = frozenset(inspect.signature(varlen_attn).parameters) if varlen_attn is not None else frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +131,8 @@ def within_documents(
         return kernel.attend(query_Tqd, key_Tkd, value_Tkd, row.layout, scale=scale, window=window, rotary=rotary)
     if rotary is not None:
         query_Tqd, key_Tkd = (turn(x, *rotary) for x in (query_Tqd, key_Tkd))
-    without_window = window is None or "window_size" in _VARLEN_KNOWS
-    if varlen_attn is not None and without_window and query_Tqd.dtype in {torch.bfloat16, torch.float16}:
+    knows = _varlen_knows()
+    if knows and (window is None or "window_size" in knows) and query_Tqd.dtype in {torch.bfloat16, torch.float16}:
         return _varlen(query_Tqd, key_Tkd, value_Tkd, row, scale, window)
     return torch.cat(
         [
@@ -173,26 +167,46 @@ def attend_for_transformers(
     return attend(query, key, value, scale=scale, window=sliding_window)[None], None
 
 
+@functools.cache
+def _varlen_attn() -> Callable[..., Any] | None:
+    """torch's kernel for rows of documents, where it has one. It brings torch's compiler along, two seconds of imports
+    that processors needn't wait for."""
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return None
+    found: Callable[..., Any] = varlen_attn
+    return found
+
+
+@functools.cache
+def _varlen_knows() -> frozenset[str]:
+    """The names of its arguments, which differ between releases; none where there is no kernel."""
+    kernel = _varlen_attn()
+    return frozenset() if kernel is None else frozenset(inspect.signature(kernel).parameters)
+
+
 def _varlen(
     query_Tqd: Tensor, key_Tkd: Tensor, value_Tkd: Tensor, row: Row, scale: float, window: int | None
 ) -> Tensor:
-    """torch's kernel for rows of documents, whose arguments differ between releases."""
+    """Attention by torch's kernel."""
+    varlen_attn, knows = _varlen_attn(), _varlen_knows()
+    assert varlen_attn is not None
     extras: dict[str, Any] = {}
-    if "window_size" in _VARLEN_KNOWS:
+    if "window_size" in knows:
         extras["window_size"] = (-1 if window is None else window - 1, 0)
     else:
         extras["is_causal"] = True
-    if "scale" in _VARLEN_KNOWS:
+    if "scale" in knows:
         extras["scale"] = scale
     else:
         query_Tqd = query_Tqd * (scale * query_Tqd.shape[2] ** 0.5)
     if query_Tqd.shape[1] != key_Tkd.shape[1]:
-        if "enable_gqa" in _VARLEN_KNOWS:
+        if "enable_gqa" in knows:
             extras["enable_gqa"] = True
         else:
             shared = query_Tqd.shape[1] // key_Tkd.shape[1]
             key_Tkd, value_Tkd = (x.repeat_interleave(shared, 1) for x in (key_Tkd, value_Tkd))
-    assert varlen_attn is not None
     offsets, longest = row.offsets, row.longest
     out: Tensor = varlen_attn(query_Tqd, key_Tkd, value_Tkd, offsets, offsets, longest, longest, **extras)
     return out

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 
 from finery.core.errors import FineryError, StorageFull
+from finery.libraries import load_transformers
 from finery.training.events import EventLog
 from finery.training.spec import EXIT_RANK_LOST, EXIT_STOPPED, EXIT_STORAGE_FULL, RunSpec
 
@@ -67,6 +68,7 @@ def main(arguments: list[str]) -> int:
         events.message(f"started:{events.attempt}", f"Loading {spec.base_model}…")
         start_other_ranks(spec.ranks, folder)
         # Imported only now: torch takes a second, and the first event shall not wait for it.
+        load_transformers()
         from finery.training.estimate import limit_memory
         from finery.training.session import run_session
 
