@@ -6,6 +6,7 @@ on one database one has the care for what is pending; each looks after its own i
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 
 from finery.control import (
@@ -43,6 +44,8 @@ from finery.storage.care import Care
 log = logging.getLogger(__name__)
 
 PAUSE_SECONDS = 0.25
+QUIET_SECONDS = 2.0
+"""At most so long nobody looks for what is pending, where nothing changed."""
 
 
 async def run(plane: ControlPlane, ask: Ask) -> None:
@@ -88,21 +91,21 @@ async def _load_captures(plane: ControlPlane) -> None:
 
 async def _look_after_all(plane: ControlPlane, ask: Ask) -> None:
     await asyncio.gather(
-        _again_and_again(lambda: asyncio.to_thread(files.check_pending, plane)),
-        _again_and_again(lambda: asyncio.to_thread(validation.validate_pending, plane)),
+        _whenever_changed(plane, lambda: asyncio.to_thread(files.check_pending, plane)),
+        _whenever_changed(plane, lambda: asyncio.to_thread(validation.validate_pending, plane)),
         _prove_deployments(plane),
-        _again_and_again(lambda: asyncio.to_thread(deployments.finish_deleting, plane)),
+        _whenever_changed(plane, lambda: asyncio.to_thread(deployments.finish_deleting, plane)),
         _again_and_again(lambda: _forget_expired(plane)),
         _again_and_again(lambda: _look_after_money(plane)),
-        _again_and_again(lambda: batches.run_pending(plane, ask)),
-        _again_and_again(lambda: backgrounds.run_pending(plane, ask)),
-        _again_and_again(lambda: exports.run_pending(plane)),
-        _again_and_again(lambda: evaluations.run_pending(plane, ask)),
-        _again_and_again(lambda: eval_runs.run_pending(plane, ask)),
-        _again_and_again(lambda: asyncio.to_thread(promotions.decide_pending, plane)),
-        _again_and_again(lambda: asyncio.to_thread(sweeps.advance, plane)),
-        _again_and_again(lambda: webhooks.deliver_pending(plane)),
-        _again_and_again(lambda: trackers.send_pending(plane)),
+        _whenever_changed(plane, lambda: batches.run_pending(plane, ask)),
+        _whenever_changed(plane, lambda: backgrounds.run_pending(plane, ask)),
+        _whenever_changed(plane, lambda: exports.run_pending(plane)),
+        _whenever_changed(plane, lambda: evaluations.run_pending(plane, ask)),
+        _whenever_changed(plane, lambda: eval_runs.run_pending(plane, ask)),
+        _whenever_changed(plane, lambda: asyncio.to_thread(promotions.decide_pending, plane)),
+        _whenever_changed(plane, lambda: asyncio.to_thread(sweeps.advance, plane)),
+        _whenever_changed(plane, lambda: webhooks.deliver_pending(plane)),
+        _whenever_changed(plane, lambda: trackers.send_pending(plane)),
     )
 
 
@@ -123,7 +126,7 @@ async def _prove_deployments(plane: ControlPlane) -> None:
                 tasks.create_task(prove(deployment))
 
     async with asyncio.TaskGroup() as tasks:
-        await _again_and_again(begin)
+        await _whenever_changed(plane, begin)
 
 
 async def _stop_idle(plane: ControlPlane) -> None:
@@ -159,6 +162,20 @@ async def _look_after_money(plane: ControlPlane) -> None:
     await asyncio.to_thread(costs.charge_all_hosting, plane)
     await asyncio.to_thread(budgets.enforce_all, plane)
     await asyncio.sleep(PAUSE_SECONDS * 40)
+
+
+async def _whenever_changed(plane: ControlPlane, act: Callable[[], Awaitable[None]]) -> None:
+    """Again and again; on a database of our own only when it changed, or when something may have fallen due."""
+    database = plane.database
+
+    async def act_and_wait() -> None:
+        seen = database.changes
+        await act()
+        end = time.monotonic() + QUIET_SECONDS
+        while database.changes == seen and not database.is_shared and time.monotonic() < end:
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    await _again_and_again(act_and_wait)
 
 
 async def _again_and_again(act: Callable[[], Awaitable[None]]) -> None:

@@ -41,6 +41,8 @@ class Database:
         self.engine = _engine(url)
         self.is_sqlite = self.engine.dialect.name == "sqlite"
         self._writing = threading.RLock()
+        self.changes = 0
+        """Transactions of this process that changed something, since it started."""
         # What is read in one block is of one moment, as in SQLite.
         options = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
         self._looking = self.engine.execution_options(**options)
@@ -94,12 +96,20 @@ class Database:
         """
         with _said_plainly(), self._writing, self.engine.connect() as connection:
             self._begin(connection)
+            before = self._total_changes(connection)
             yield connection
             connection.commit()
+            # What changes nothing, as a worker's question for jobs does, wakes nobody up.
+            if not self.is_sqlite or self._total_changes(connection) != before:
+                self.changes += 1
 
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
+
+    def _total_changes(self, connection: Connection) -> int:
+        driver = connection.connection.driver_connection
+        return driver.total_changes if isinstance(driver, sqlite3.Connection) else 0
 
     def _begin(self, connection: Connection) -> None:
         if self.is_sqlite:

@@ -1,7 +1,10 @@
 """The one door: what it refuses, what it says when nobody is behind it, and whose turn it is."""
 
+import contextlib
+import shutil
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -152,3 +155,21 @@ def test_the_only_control_plane_of_a_file_has_the_care(tmp_path: object) -> None
     care = Care(Database(f"sqlite:///{tmp_path}/finery.db"))
     assert care.take()
     assert care.held()
+
+
+def test_changes_are_counted_and_what_changes_nothing_is_none(migrated_file: Path, tmp_path: Path) -> None:
+    shutil.copy(migrated_file, tmp_path / "finery.db")
+    database = Database(f"sqlite:///{tmp_path / 'finery.db'}")
+    with database.write() as connection:
+        connection.exec_driver_sql("INSERT INTO alembic_version VALUES ('x')")
+    assert database.changes == 1
+    with database.write() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = 'y' WHERE version_num = 'nothing'")
+    with contextlib.suppress(ZeroDivisionError), database.write() as connection:
+        connection.exec_driver_sql("DELETE FROM alembic_version")
+        _ = 1 / 0
+    assert database.changes == 1
+    with database.write() as connection:
+        connection.exec_driver_sql("DELETE FROM alembic_version WHERE version_num = 'x'")
+    assert database.changes == 2
+    database.close()
