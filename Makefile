@@ -8,7 +8,7 @@ export FINERY_MODELS = $(abspath $(MODELS))
 # Bytecode is kept: the tests start hundreds of processes, and compiling our own modules would be half a second of each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-browser test-vllm test-ray serve lint bench reliability azure-ml oidc conformance fuzz clients stores setup clean
+.PHONY: help demo test pytest test-browser test-vllm test-ray serve lint bench reliability azure-ml oidc conformance fuzz clients stores setup clean
 
 help: ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -17,7 +17,11 @@ demo: setup $(MODELS)/$(STARTER) ## Watch a small model learn to route support t
 	$(BIN)/python demo/run.py
 
 # A file's tests share servers and jobs, so a file is the piece of work; more processes than cores only wait.
-test: lint $(MODELS)/$(STARTER) ## Lint, types, layers, then all tests
+# The checks of `lint` keep one core busy for a minute or two, so the tests don't wait for them.
+test: setup $(MODELS)/$(STARTER) ## Lint, types, layers, and beside them all tests
+	$(MAKE) --jobs 2 lint pytest
+
+pytest: setup $(MODELS)/$(STARTER)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 test-browser: .venv/browser ## Walk the Studio in a headless Chromium (3 minutes; pictures in build/screenshots)

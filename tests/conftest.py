@@ -12,7 +12,7 @@ import object_stores
 import postgres
 from object_stores import Store
 from servers import Server
-from tiny_models import write_model
+from tiny_models import own_copy
 
 # The same examples in every run, so that a change is judged by itself; look for new ones with
 # `pytest --hypothesis-profile=default`.
@@ -25,7 +25,7 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of base models with a tiny random Phi-3, as `finery models import` makes it."""
     from finery.modeling import sources
 
-    raw = write_model(tmp_path_factory.mktemp("raw") / "phi3", "phi3")
+    raw = own_copy(tmp_path_factory.mktemp("raw") / "phi3", "phi3", tmp_path_factory)
     models = tmp_path_factory.mktemp("models")
     sources.import_folder(models, raw, "tiny-phi3")
     return models

@@ -1,9 +1,14 @@
 """Tiny random models with a tiny tokenizer: real architectures, real files, milliseconds instead of minutes."""
 
+import fcntl
 import json
+import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
@@ -11,6 +16,22 @@ CHATML = (
 )
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 WORDS = "the ticket is about red green blue yellow black white route reply with colour only name it and nice"
+
+
+def own_copy(folder: Path, family: str, factory: pytest.TempPathFactory) -> Path:
+    """A copy of `write_model`'s folder that is the caller's.
+
+    Only the first worker of a session writes the model itself, which takes torch and ten seconds.
+    """
+    base = factory.getbasetemp()
+    shared = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "tiny_models"
+    shared.mkdir(exist_ok=True)
+    with (shared / f"{family}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (shared / family).exists():
+            write_model(shared / f"{family}.part", family).rename(shared / family)
+    shutil.copytree(shared / family, folder)
+    return folder
 
 
 def write_model(folder: Path, family: str, *, special: Sequence[str] = ()) -> Path:

@@ -16,7 +16,7 @@ import pytest
 from finery.modeling.manifests import sha256_of
 from finery.training.run import main
 from finery.training.spec import EXIT_STOPPED, Event, LoraSpec, OptimizerSpec, RunSpec
-from tiny_models import write_model
+from tiny_models import own_copy
 
 ROWS = [
     {
@@ -39,7 +39,7 @@ PAIRS = [
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("models") / "llama", "llama")
+    return own_copy(tmp_path_factory.mktemp("models") / "llama", "llama", tmp_path_factory)
 
 
 def make_run(folder: Path, model: Path, **fields: object) -> Path:

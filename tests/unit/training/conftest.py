@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from finery.training.spec import LoraSpec, OptimizerSpec, RunSpec
-from tiny_models import write_model
+from tiny_models import own_copy
 
 FAMILIES = ("llama", "phi3", "qwen2")
 COLOURS = ["red", "green", "blue", "yellow", "black", "white"]
@@ -19,7 +19,7 @@ COLOURS = ["red", "green", "blue", "yellow", "black", "white"]
 def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """By family, the folder of a random model with two layers."""
     root = tmp_path_factory.mktemp("models")
-    return {family: write_model(root / family, family) for family in FAMILIES}
+    return {family: own_copy(root / family, family, tmp_path_factory) for family in FAMILIES}
 
 
 @pytest.fixture(scope="session")
