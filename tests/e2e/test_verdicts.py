@@ -21,12 +21,12 @@ from banking77 import MODELS, STARTER, Rows, messages
 from servers import Server
 
 INTENTS = 10
-TRAINING_ROWS, HELD_OUT_ROWS = 30, 10
+TRAINING_ROWS, HELD_OUT_ROWS = 30, 8
 """Of each intent."""
 EPOCHS = 1
 NAME = "intents"
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000), *banking77.needs_all]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200), *banking77.needs_all]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,9 +90,9 @@ def test_a_good_run_is_better_and_goes_live_and_a_harmful_one_is_worse_and_refus
     assert base_model["figures"]["accuracy"]["value"] <= 0.1
     for figure in ("accuracy", "macro_f1"):
         low, value, high = (tuned_model["figures"][figure][key] for key in ("low", "value", "high"))
-        assert 0.6 <= low < value < high <= 1
+        assert 0.5 <= low < value < high <= 1
     difference = report["comparisons"][0]["differences"]["accuracy"]
-    assert 0.6 <= difference["low"] < difference["value"] < difference["high"] <= 1
+    assert 0.5 <= difference["low"] < difference["value"] < difference["high"] <= 1
     assert (desk.folder / "good" / "report.html").read_text().count("<svg") >= 4
 
     desk.says("deployments", "create", NAME, "--model", STARTER)
