@@ -22,12 +22,24 @@ GRADER = {
     "reference": "{{item.colour}}",
 }
 
+# No two alike: near duplicates can't be split between training and validation.
+QUESTIONS = (
+    "which colour has the ticket?",
+    "name a nice colour and only that",
+    "it is about black or white or red, reply with one",
+    "route it to a colour",
+    "the reply is a colour, and it is?",
+    "say what the sky wears at dusk",
+    "of which hue are ripe cherries",
+    "stop signs are painted how?",
+    "fire engines look like what",
+    "tell me the tint of rust",
+)
+
 
 @pytest.fixture
 def prompts(tmp_path: Path) -> Path:
-    rows = [
-        {"messages": [{"role": "user", "content": f"which colour has ticket {n}?"}], "colour": "red"} for n in range(12)
-    ]
+    rows = [{"messages": [{"role": "user", "content": asked}], "colour": "red"} for asked in QUESTIONS]
     path = tmp_path / "prompts.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
