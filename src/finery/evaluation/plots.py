@@ -10,8 +10,8 @@ from html import escape
 COLOURS = ("#999999", "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 
 _WIDTH = 720
-_LEFT = 200
-"""Room for names."""
+_LEFT = 230
+"""Room for names of 30 letters, wide ones too."""
 _FONT = 'font-family="system-ui, sans-serif" font-size="12"'
 
 

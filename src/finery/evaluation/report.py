@@ -20,6 +20,7 @@ td, th { padding: .3rem .8rem; text-align: right; vertical-align: top; border-bo
 td:first-child, th:first-child { text-align: left }
 svg { max-width: 100%; height: auto }
 .better { color: #00734f } .worse { color: #b34400 } .verdict { font-size: 1.2rem; font-weight: 600 }
+.examples th { text-align: left }
 .examples td { text-align: left; white-space: pre-wrap; overflow-wrap: anywhere; max-width: 22rem }
 """
 
@@ -278,8 +279,9 @@ def _plain(found: Json | None, name: str) -> str:
 def _signed(found: Json, name: str) -> str:
     if found["value"] is None:
         return ""
-    value, low, high = (_one(found[key], name, "+") for key in ("value", "low", "high"))
-    return f"{value} ({low} to {high})"
+    # Of two shares: a difference of points, not so many percent more.
+    value, low, high = (_one(found[key], name, "+").removesuffix(" %") for key in ("value", "low", "high"))
+    return f"{value}{' points' if _is_share(name) else ''} ({low} to {high})"
 
 
 def _one(value: float | None, name: str, sign: str = "") -> str:

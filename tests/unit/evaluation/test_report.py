@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from finery.evaluation import calibration, classification, report, values
+from finery.evaluation import calibration, classification, comparison, plots, report, values
 
 CURVES = [
     {"name": "training", "points": [(1, 2.0), (2, 1.0), (3, 0.5)]},
@@ -87,3 +87,19 @@ def test_curves_are_lines_and_lone_points_dots() -> None:
     assert [len(line.attrib["points"].split()) for line in lines] == [3]
     assert picture.count("<circle") == 1
     assert "validation" in picture
+
+
+def test_differences_of_shares_are_points_and_names_fit_beside_a_picture() -> None:
+    rows = [comparison.Row(question=f"q{i}", reference="yes" if i % 2 else "no") for i in range(20)]
+    answers = {
+        "before": [comparison.Answer(text="yes")] * 20,
+        "after": [comparison.Answer(text=row.reference) for row in rows],
+    }
+    found = comparison.Comparison(rows, answers).to_json()
+    low, high = (100 * found["comparisons"][0]["differences"]["accuracy"][end] for end in ("low", "high"))
+    assert f"| accuracy | +50.0 points ({low:+.1f} to {high:+.1f}) |" in report.markdown(found)
+    longest = "m" * 30
+    picture = ET.fromstring(plots.bars([longest], [("a model", [0.5])]))
+    [name] = [each for each in picture if each.text == longest]
+    # A letter has 7 pixels on average.
+    assert float(name.attrib["x"]) >= 7 * len(longest)
