@@ -34,6 +34,10 @@ QUESTIONS = (
     "stop signs are painted how?",
     "fire engines look like what",
     "tell me the tint of rust",
+    "a robin's breast has one colour",
+    "poppies in a field of wheat",
+    "what do you see when you are angry",
+    "paint the town, as they say",
 )
 
 
@@ -64,6 +68,7 @@ def test_a_grader_is_typed_mended_and_learned_from(person: Person, prompts: Path
     page.get_by_text("Automatic split of training data").wait_for()
     button(page, "Next").click()
     page.get_by_role("heading", name="Parameters").wait_for()
+    page.get_by_label("Epochs").fill("1")
     person.shoot("wizard-grader-parameters")
     button(page, "Next").click()
     page.get_by_role("heading", name="Review").wait_for()
