@@ -8,7 +8,7 @@ import pytest
 
 from browser.conftest import Person
 from browser.walk import button
-from servers import Server
+from servers import Server, deploy
 
 pytestmark = [
     pytest.mark.timeout(600),
@@ -53,6 +53,34 @@ def test_a_quota_is_set_and_shows_how_much_is_used(person: Person) -> None:
     page.get_by_label("Limit", exact=True).fill("")
     button(page, "Set the limit").click()
     page.get_by_role("meter").wait_for(state="detached")
+
+
+def test_a_work_is_protected_and_a_policy_gets_a_guard(person: Person) -> None:
+    with person.server.http() as http:
+        deploy(http, "judge", "tiny-phi3")
+    page = person.open("/safety")
+    page.get_by_text("Nothing is protected yet.").wait_for()
+    page.get_by_label("Name", exact=True).fill("tale")
+    button(page, "Protect it").click()
+    page.get_by_text("Give the work a name and its text.").wait_for()
+    page.get_by_label("Text of the work").fill(
+        "The keeper counted forty seven ships that night and wrote each into his ledger."
+    )
+    button(page, "Protect it").click()
+    page.get_by_text("tale is protected now.").wait_for()
+    page.get_by_label("Policy", exact=True).fill("guarded")
+    choose(page, "Deployment", "judge")
+    button(page, "Set the guard").click()
+    page.get_by_text("guard: judge").wait_for()
+    person.shoot("safety")
+    with person.server.http() as http:
+        assert http.get("/finery/v1/policies/guarded").json()["guard"]["kind"] == "llama_guard"
+    page.get_by_label("Policy", exact=True).fill("guarded")
+    button(page, "Take the guard away").click()
+    page.get_by_text("guard: judge").wait_for(state="detached")
+    page.get_by_role("cell", name="Delete").get_by_role("button").click()
+    button(page, "Delete tale").click()
+    page.get_by_text("Nothing is protected yet.").wait_for()
 
 
 def test_a_person_is_given_a_role_and_a_key_that_may_no_more(person: Person, visit: Callable[..., Person]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from azure_keys import KeyAsToken
-from servers import Server
+from servers import Server, deploy
 
 pytest.importorskip("azure.mgmt.cognitiveservices")
 
@@ -112,6 +112,27 @@ def test_content_filter_policies_are_made_bound_and_deleted(tls_server: Server, 
     wanted["properties"]["basePolicyName"] = "none"
     with pytest.raises(HttpResponseError, match="none"):
         client.rai_policies.create_or_update(GROUP, ACCOUNT, "gentle", wanted)
+
+
+def test_what_azures_client_cant_say_of_a_policy_stays(tls_server: Server, client: Any) -> None:
+    guard = {"kind": "llama_guard", "deployment": "judge", "model": None, "timeout_seconds": 7.0}
+    with tls_server.http() as http:
+        deploy(http, "judge", "tiny-phi3")
+        kept = {"guard": guard, "on_filter_error": "annotate"}
+        http.put("/finery/v1/policies/guarded", json=kept).raise_for_status()
+        client.rai_policies.create_or_update(GROUP, ACCOUNT, "guarded", {"properties": {"mode": "Default"}})
+        found = http.get("/finery/v1/policies/guarded").json()
+        assert {name: found[name] for name in kept} == kept
+        address = f"/subscriptions/default/resourceGroups/{GROUP}/providers/Microsoft.CognitiveServices/accounts"
+        sent = http.put(
+            f"{address}/{ACCOUNT}/raiPolicies/guarded?api-version=2025-06-01",
+            json={"properties": {"mode": "Default", "guard": None, "onFilterError": "block"}},
+        )
+        assert sent.status_code == 200, sent.text
+        found = http.get("/finery/v1/policies/guarded").json()
+        assert (found["guard"], found["on_filter_error"]) == (None, "block")
+        http.delete("/finery/v1/policies/guarded").raise_for_status()
+        http.delete("/finery/v1/deployments/judge").raise_for_status()
 
 
 def test_what_cant_be_is_refused_in_azures_words(tls_server: Server, client: Any) -> None:

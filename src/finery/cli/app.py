@@ -22,6 +22,7 @@ from finery.cli import (
     monitor,
     projects,
     roles,
+    safety,
     serve,
     sweeps,
     tune,
@@ -93,6 +94,8 @@ app.add_typer(projects.providers, name="providers")
 app.add_typer(roles.principals, name="principals")
 app.add_typer(roles.app, name="roles")
 app.add_typer(keys.app, name="keys")
+app.add_typer(safety.policies, name="policies")
+app.add_typer(safety.works, name="protected-works")
 app.add_typer(cost.app, name="cost")
 app.command("serve")(serve.serve)
 app.command("worker")(serve.worker)

@@ -17,6 +17,7 @@ Objects are the plain JSON of the wire (`Json`); lists come newest first, as the
     exports.py     models written for other programs
     monitoring.py  metrics, drift, capture
     tenancy.py      projects, providers, roles, costs
+    safety.py       policies, protected works
 """
 
 from pathlib import Path
@@ -39,6 +40,7 @@ from finery.sdk.resources import (
     Promotions,
     Sweeps,
 )
+from finery.sdk.safety import Policies, ProtectedWorks
 from finery.sdk.tenancy import Costs, Projects, Providers, Roles
 from finery.sdk.wire import ApiError, Json, Wire
 
@@ -71,6 +73,8 @@ class Finery:
         self.providers = Providers(self._wire)
         self.roles = Roles(self._wire)
         self.costs = Costs(self._wire)
+        self.policies = Policies(self._wire)
+        self.protected_works = ProtectedWorks(self._wire)
 
     def close(self) -> None:
         """Close the connections."""

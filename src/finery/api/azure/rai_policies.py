@@ -15,7 +15,7 @@ from finery.api.context import Plane
 from finery.api.finery.policies import GuardBody
 from finery.control import policies
 from finery.core.errors import NotFound
-from finery.core.policies import BlocklistUse, ContentFilter, Guard, Mode, Policy, Source
+from finery.core.policies import BlocklistUse, ContentFilter, Guard, Mode, OnFilterError, Policy, Source
 
 router = APIRouter(
     prefix=arm.ACCOUNT + "/raiPolicies",
@@ -65,7 +65,8 @@ class Properties(BaseModel):
     filters: Annotated[list[Filter], Field(alias="contentFilters", max_length=40)] = Field(default_factory=list)
     blocklists: Annotated[list[Blocklist] | None, Field(alias="customBlocklists", max_length=20)] = None
     guard: GuardBody | None = None
-    """Finery's own: Azure's policies have no guard model."""
+    """Finery's own, as the next one: Azure's policies have no guard model. What isn't sent stays as it is."""
+    on_filter_error: Annotated[OnFilterError | None, Field(alias="onFilterError")] = None
 
 
 class PutPolicy(BaseModel):
@@ -89,8 +90,9 @@ def retrieve(plane: Plane, caller: ReadsSafety, account: OfAccount, name: str) -
 
 @router.put("/{name}")
 def put(plane: Plane, caller: WritesSafety, account: OfAccount, name: str, body: PutPolicy) -> JSONResponse:
-    """Make or replace a policy."""
-    there = {found.name for found in policies.list_all(plane, caller)}
+    """Make or replace a policy. The guard and what follows where the filter fails stay unless they are sent: Azure's
+    clients know neither."""
+    there = next((found for found in policies.list_all(plane, caller) if found.name == name), None)
     asked = body.properties
     made = policies.put(
         plane,
@@ -111,11 +113,12 @@ def put(plane: Plane, caller: WritesSafety, account: OfAccount, name: str, body:
             blocklists=tuple(
                 BlocklistUse(name=one.name, source=one.source, blocking=one.blocking) for one in asked.blocklists or ()
             ),
-            guard=Guard(**asked.guard.model_dump()) if asked.guard else None,
+            guard=_guard(asked, there),
+            on_filter_error=asked.on_filter_error or (there.on_filter_error if there else OnFilterError.BLOCK),
             base_policy=asked.base_policy,
         ),
     )
-    return JSONResponse(_policy(account, made), status_code=200 if name in there else 201)
+    return JSONResponse(_policy(account, made), status_code=200 if there else 201)
 
 
 @router.delete("/{name}", status_code=204)
@@ -123,6 +126,12 @@ def delete(plane: Plane, caller: WritesSafety, account: OfAccount, name: str) ->
     """Delete a policy that no deployment is under, if there is one; Azure's client takes no 200 here."""
     with contextlib.suppress(NotFound):
         policies.delete(plane, caller, name)
+
+
+def _guard(asked: Properties, there: Policy | None) -> Guard | None:
+    if "guard" not in asked.model_fields_set:
+        return there.guard if there else None
+    return Guard(**asked.guard.model_dump()) if asked.guard else None
 
 
 def _own_name(name: str) -> str:
@@ -153,6 +162,7 @@ def _policy(account: Account, found: Policy) -> Wire:
             "type": "SystemManaged" if found.built_in else "UserManaged",
             "mode": found.mode.value,
             "basePolicyName": found.base_policy,
+            "onFilterError": found.on_filter_error.value,
             "contentFilters": filters,
             "customBlocklists": [
                 {"blocklistName": one.name, "blocking": one.blocking, "source": one.source.value}
