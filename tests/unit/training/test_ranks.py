@@ -49,7 +49,7 @@ def test_two_ranks_equal_one(make_run: MakeRun, chat_rows: list[dict[str, object
 
 
 def test_a_killed_rank_ends_the_others_and_all_go_on_from_the_checkpoint(make_run: MakeRun) -> None:
-    fields = {"n_epochs": 40, "batch_size": 7, "checkpoint_interval_steps": 2}
+    fields = {"n_epochs": 8, "batch_size": 7, "checkpoint_interval_steps": 2}
     folder, _ = make_run(ranks=2, **fields)
     first = subprocess.Popen([sys.executable, "-m", "finery.training.run", str(folder)], stderr=subprocess.PIPE)
     while not list(folder.glob("checkpoints/step-*")):
