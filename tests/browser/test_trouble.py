@@ -64,7 +64,7 @@ def test_a_file_that_is_too_large_is_refused_before_it_is_sent(person: Person, t
     page = person.open("/data")
     page.locator("input[type=file]").set_input_files(huge)
     page.get_by_text("This file is over 512 MB").wait_for()
-    assert not [url for url in person.requests if "/upload" in url]
+    assert not [url for url in person.requests if "/_nicegui/client/" in url]
 
 
 def test_training_data_that_somebody_else_deleted_is_chosen_anew(person: Person, server: Server) -> None:
