@@ -186,7 +186,7 @@ def latency_figures(classifier: Any, data: Path) -> dict[str, float]:
     rows = [json.loads(line)["prompt"] for line in (data / "moderation" / "openai_1680.jsonl").read_text().splitlines()]
     chat = (PROMPTS / "harmless.txt").read_text().splitlines()
     texts = [*chat, *random.Random(1).sample(rows, len(chat))]
-    classifier.analyze(texts[:5])
+    classifier.analyze(texts[:5], "not to be remembered")
     times = []
     for text in texts:
         began = time.process_time()

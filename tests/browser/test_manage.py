@@ -64,7 +64,7 @@ def test_a_work_is_protected_and_a_policy_gets_a_guard(person: Person) -> None:
     button(page, "Protect it").click()
     page.get_by_text("Give the work a name and its text.").wait_for()
     page.get_by_label("Text of the work").fill(
-        "The keeper counted forty seven ships that night and wrote each into his ledger."
+        "The keeper counted forty seven ships that night and wrote each of them into his ledger."
     )
     button(page, "Protect it").click()
     page.get_by_text("tale is protected now.").wait_for()

@@ -81,7 +81,9 @@ class Classifier:
 
     def log_odds(self, text: str, scope: str = "") -> Array:
         """(heads,) log-odds of a text: of each head the highest of its windows and sentences."""
-        folded = fold(text)
+        return self._log_odds(fold(text), scope)
+
+    def _log_odds(self, folded: str, scope: str) -> Array:
         whole = windows(folded)
         spans = sorted({*whole, *sentences(folded)})
         linear = self.heads.linear(folded, spans)
@@ -110,11 +112,12 @@ class Classifier:
     def _analyze(self, text: str, scope: str) -> Verdict:
         if len(text) > MAX_CHARACTERS:
             raise ValueError(f"The text has {len(text):,} characters; the filter reads {MAX_CHARACTERS:,}.")
-        found = self.log_odds(text, scope) - (NOISE_LOG_ODDS if _is_noise(text) else 0.0)
+        folded = fold(text)
+        found = self._log_odds(folded, scope) - (NOISE_LOG_ODDS if _is_noise(text, folded) else 0.0)
         odds = dict(zip(self.heads.names, found.tolist(), strict=True)) if text.strip() else {}
         severities = {name: self._severity(name, odds) if odds else 0 for name in CATEGORIES}
         detected = {name for name in ("jailbreak", "indirect_attack") if odds and odds[name] >= self._threshold(name)}
-        if lexicon.has_profanity(text):
+        if lexicon.has_profanity(folded):
             detected.add("profanity")
         if next(iter(sensitive.find(text)), None) is not None:
             detected.add("personal_information")
@@ -149,5 +152,5 @@ def _chosen(spans: list[tuple[int, int]], wide: list[bool], suspicion: Array) ->
     return chosen
 
 
-def _is_noise(text: str) -> bool:
-    return len(text) <= _NOISE_CHARACTERS and (_NO_TEXT.search(text) is not None or _WORD.search(fold(text)) is None)
+def _is_noise(text: str, folded: str) -> bool:
+    return len(text) <= _NOISE_CHARACTERS and (_NO_TEXT.search(text) is not None or _WORD.search(folded) is None)

@@ -2,8 +2,6 @@
 
 import re
 
-from finery.safety.normalise import fold
-
 _STEMS = (
     "arsehole", "arseholes", "asshole", "assholes", "ass", "bastard", "bastards", "bitch", "bitches", "bollocks",
     "bullshit", "cock", "cocks", "cocksucker", "crap", "cunt", "cunts", "dick", "dickhead", "dickheads", "fag",
@@ -15,6 +13,6 @@ _STEMS = (
 _PROFANITY = re.compile(rf"(?<![^\W_])(?:{'|'.join(sorted(_STEMS, key=len, reverse=True))})(?![^\W_])", re.IGNORECASE)
 
 
-def has_profanity(text: str) -> bool:
-    """Whether a swear word stands in a text, disguised or not."""
-    return _PROFANITY.search(fold(text)) is not None
+def has_profanity(folded: str) -> bool:
+    """Whether a swear word stands in a text whose disguises `normalise.fold` took off."""
+    return _PROFANITY.search(folded) is not None
