@@ -102,8 +102,9 @@ def worker(
     It takes jobs, trains them and sends back what came of them. Ctrl-C ends it; its job goes on from a checkpoint.
     """
     needs = {"cpus": rank_cpus, "gpus": rank_gpus, "memory_gb": rank_memory}
+    placed = {"ray": ray, "needs": needs} if ray else {}
     with contextlib.suppress(KeyboardInterrupt):
-        _bootstrap().work(base_url=base_url, home=home_folder(home), secret=worker_key, ray=ray, needs=needs)
+        _bootstrap().work(base_url=base_url, home=home_folder(home), secret=worker_key, **placed)
 
 
 def _bootstrap() -> Any:

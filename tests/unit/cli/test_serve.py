@@ -58,6 +58,9 @@ def test_a_worker_needs_an_address_and_takes_its_key_from_the_environment(told, 
     assert run("worker").exit_code == 2
     run("worker", "--base-url", "http://a:1", "--home", tmp_path, FINERY_WORKER_KEY="secret")
     assert told == [{"base_url": "http://a:1", "home": tmp_path, "secret": "secret"}]
+    run("worker", "--base-url", "http://a:1", "--ray", "auto", "--rank-gpus", "1")
+    assert told[1]["ray"] == "auto"
+    assert told[1]["needs"] == {"cpus": 1.0, "gpus": 1.0, "memory_gb": 0.0}
 
 
 @pytest.mark.parametrize("command", [["serve"], ["worker", "--base-url", "http://a:1"]])
