@@ -33,7 +33,9 @@ def test_vectors_are_the_mean_of_the_last_hidden_states(client: openai.OpenAI, t
     for text, item in zip(texts, answer.data, strict=True):
         with torch.no_grad():
             hidden = model(torch.tensor([tokenizer(text)["input_ids"]])).last_hidden_state[0].mean(0)
-        assert item.embedding == pytest.approx((hidden / hidden.norm()).tolist(), abs=1e-4)
+        # The engine's weights have 16 bits, the reference's 32.
+        assert item.embedding == pytest.approx((hidden / hidden.norm()).tolist(), abs=1e-3)
+        assert float(torch.tensor(item.embedding) @ (hidden / hidden.norm())) > 0.99999
 
 
 def test_base64_floats_and_dimensions_agree(client: openai.OpenAI, server: Server) -> None:

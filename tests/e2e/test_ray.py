@@ -13,7 +13,7 @@ import pytest
 from ray_cluster import RayCluster
 from servers import Server, until, upload, wait_for
 
-pytest.importorskip("ray", reason="Ray is installed apart: make ray")
+pytest.importorskip("ray", reason="Ray is installed apart: make test-ray")
 pytestmark = pytest.mark.timeout(1500)
 
 COLOURS = ["red", "green", "blue", "yellow"]
