@@ -144,7 +144,9 @@ def judge(rule: Mapping[str, Any], report: Mapping[str, Any], first: str) -> tup
         return False, f"Refused: {name} could not be measured for both models. {pair['sentence']}"
     low = found["low"] if metrics.find(name).higher_is_better else -found["high"]
     if low <= rule["threshold"]:
-        text = f"the difference in {name} may be as low as {low:+.3g}, and must be above {rule['threshold']:+.3g}"
+        share = metrics.find(name).kind != "likelihood" or name == "token_accuracy"
+        worst, least = (f"{100 * each:+.3g} points" if share else f"{each:+.3g}" for each in (low, rule["threshold"]))
+        text = f"the difference in {name} may be as low as {worst}, and must be above {least}"
         return False, f"Refused: {text}. {pair['sentence']}"
     if rule["forgetting"] and pair["forgetting"] and pair["forgetting"]["forgot"]:
         return False, f"Refused: it forgot what it knew. {pair['sentence']}"

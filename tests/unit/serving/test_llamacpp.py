@@ -1,18 +1,23 @@
 """What only the llama.cpp engine does: turns between adapters, adapters in and out of memory, prefixes kept apart."""
 
 import asyncio
+import dataclasses
+import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from finery.serving.config import ServerConfig
 from finery.serving.engines import llamacpp
 from finery.serving.engines.base import Sampling, Token
 from finery.serving.engines.llamacpp import LlamaCppEngine
+from finery.serving.engines.llamacpp_runner import LOG_FILE
 
 PROMPT = [40, 41, 42, 43, 44, 45, 46, 47]
 ENDLESS = {0: -100.0, 2: -100.0}
@@ -177,3 +182,26 @@ def test_it_adapts_to_its_neighbours_without_a_failed_request(
     monkeypatch.setattr(llamacpp, "is_crowded", crowded)
     monkeypatch.setattr(llamacpp, "_WATCH_SECONDS", 0.05)
     run(config, tmp_path, scenario)
+
+
+def test_a_model_without_numbers_is_asked_for_them_once_an_answer(
+    config: ServerConfig, tiny_adapters: dict[str, list[Path]], tmp_path: Path
+) -> None:
+    """As after a training that went astray; a look-up for each of its tokens took minutes an evaluation."""
+    astray = tmp_path / "astray"
+    shutil.copytree(tiny_adapters["llama"][0], astray)
+    weights = load_file(astray / "adapter_model.safetensors")
+    save_file(
+        {name: np.full_like(tensor, 6e4) for name, tensor in weights.items()}, astray / "adapter_model.safetensors"
+    )
+    config = dataclasses.replace(config, adapters={"astray": str(astray)})
+    (tmp_path / "inference").mkdir()
+
+    async def scenario(engine: LlamaCppEngine) -> list[Token]:
+        return await ask(engine, "astray", max_tokens=12, logprobs=1)
+
+    tokens = run(config, tmp_path / "inference", scenario)
+    assert len(tokens) == 12
+    assert {token.logprob for token in tokens} == {None}
+    log = (tmp_path / "inference" / LOG_FILE).read_text(errors="replace")
+    assert log.count("send_error") == 1

@@ -44,6 +44,7 @@ class Answer:
         self._eos = eos
         self._constrained = sampling.json_schema is not None or sampling.grammar is not None
         self._tokens = list(sampling.prompt)
+        self._has_numbers = True
 
     async def tokens(self) -> AsyncGenerator[Token, None]:
         """The tokens up to an end of turn or to max_tokens."""
@@ -99,11 +100,14 @@ class Answer:
 
     def _must_look_up(self, tokens: list[Token]) -> bool:
         wanted = self._sampling.logprobs is not None and not self._constrained
-        return wanted and any(token.logprob is None for token in tokens)
+        return wanted and self._has_numbers and any(token.logprob is None for token in tokens)
 
     async def _looked_up(self, token: Token) -> Token:
         top = self._sampling.logprobs or 0
-        return await look_up(self._completions, [*self._tokens, token.id], top=top, fields=self._fields)
+        found = await look_up(self._completions, [*self._tokens, token.id], top=top, fields=self._fields)
+        # A model without numbers gets none for its other tokens either: three requests a token that nothing comes of.
+        self._has_numbers = found is not None
+        return found or token
 
     def _body(self) -> dict[str, Any]:
         sampling = self._sampling

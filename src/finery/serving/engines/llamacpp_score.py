@@ -41,7 +41,8 @@ async def score(
             scored += await _forced(completions, tokens[:place], tokens[place:end], top, fields)
         else:
             end = place + 1
-            scored.append(await look_up(completions, tokens[:end], top=top, fields=fields))
+            found = await look_up(completions, tokens[:end], top=top, fields=fields)
+            scored.append(found or Token(id=tokens[place]))
         place = end
     return scored
 
@@ -56,14 +57,17 @@ async def _forced(
     return [_token(token, there, top) for token, there in zip(forced, answer, strict=True)]
 
 
-async def look_up(completions: Completions, tokens: Sequence[int], *, top: int, fields: dict[str, Any]) -> Token:
-    """The last of the tokens with its log-probability, whatever kind of token it is: slow, for the rare kinds."""
+async def look_up(completions: Completions, tokens: Sequence[int], *, top: int, fields: dict[str, Any]) -> Token | None:
+    """The last of the tokens with its log-probability, whatever kind of token it is: slow, for the rare kinds.
+
+    None where the model has no numbers.
+    """
     *before, last = tokens
     few = max(top, 1)
     for count in (few + 50, 1 << 20):
         answer = await _complete(completions, before, 1, count, fields | {"grammar": _ANY_ASCII})
         if answer is None:
-            return Token(id=last)
+            return None
         [there] = answer
         found = [other["logprob"] for other in there["top_logprobs"] if other["id"] == last]
         if found:
