@@ -1,6 +1,7 @@
 """NiceGUI joined to the shell: one page function for every address below /studio. It draws nothing itself."""
 
 import asyncio
+from collections.abc import Awaitable
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
@@ -28,6 +29,8 @@ _RECONNECT_SECONDS = 30.0
 _PATIENCE_SECONDS = 0.6
 """So long a page is held back until its content is in it; what takes longer follows over the socket."""
 
+_RESPONSE_SECONDS = 120.0
+
 
 async def start(wire: Wire, sessions: Sessions, stack: AsyncExitStack) -> ASGIApp:
     """The pages as an application; what it needs to be closed is left in `stack`."""
@@ -36,10 +39,11 @@ async def start(wire: Wire, sessions: Sessions, stack: AsyncExitStack) -> ASGIAp
         translations[name] = _own_words(Words(language))
     host = FastAPI(openapi_url=None)
 
-    async def page() -> None:
-        drawn = _draw(wire, sessions)
-        with suppress(TimeoutError):
-            await asyncio.wait_for(drawn.wait(), _PATIENCE_SECONDS)
+    def page() -> Awaitable[None]:
+        # NiceGUI gives up a page that took 3 s, which a crowded machine needs now and then; ours is never late: what
+        # isn't there after `_PATIENCE_SECONDS` follows.
+        ui.context.client.page.response_timeout = _RESPONSE_SECONDS
+        return _hold(_draw(wire, sessions))
 
     ui.run_with(
         host,
@@ -56,6 +60,11 @@ async def start(wire: Wire, sessions: Sessions, stack: AsyncExitStack) -> ASGIAp
     )
     await stack.enter_async_context(host.router.lifespan_context(host))
     return host
+
+
+async def _hold(drawn: asyncio.Event) -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(drawn.wait(), _PATIENCE_SECONDS)
 
 
 def _own_words(t: Words) -> dict[str, str]:
