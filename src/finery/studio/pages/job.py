@@ -61,6 +61,7 @@ class _JobView:
         with box("div", "columns columns--wide-first"):
             with parts.card(visit.t("Loss")):
                 self._chart = ui.echart(charts.loss(visit, [])).classes("chart").props("role=img")
+                self._chart.props["aria-label"] = visit.t("Loss")
                 self._numbers = box("div")
             with parts.card(visit.t("Settings")):
                 self._settings = box("div")
