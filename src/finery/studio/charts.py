@@ -42,7 +42,7 @@ def loss(visit: Visit, metrics: list[Json]) -> dict[str, Any]:
     return {
         "animation": False,
         "grid": {"left": 8, "right": 16, "top": 40, "bottom": 8, "containLabel": True},
-        "legend": {"top": 0, "left": 0, "textStyle": {"color": _GREY}},
+        "legend": {"type": "scroll", "top": 0, "left": 0, "textStyle": {"color": _GREY}},
         "tooltip": {"trigger": "axis"},
         "textStyle": {"fontFamily": "inherit"},
         "xAxis": {
@@ -105,7 +105,7 @@ def _bars(labels: list[str], series: Sequence[tuple[str, Sequence[float]]], colo
     return {
         "animation": False,
         "grid": {"left": 8, "right": 16, "top": 40, "bottom": 8, "containLabel": True},
-        "legend": {"top": 0, "left": 0, "textStyle": {"color": _GREY}},
+        "legend": {"type": "scroll", "top": 0, "left": 0, "textStyle": {"color": _GREY}},
         "tooltip": {"trigger": "axis"},
         "textStyle": {"fontFamily": "inherit"},
         "xAxis": {"type": "category", "data": labels, "axisLabel": {"color": _GREY}},
