@@ -53,6 +53,10 @@ class Visit:
         """Show another page; `path` begins behind /studio."""
         ui.navigate.to(path)
 
+    def again(self) -> None:
+        """Show this page anew: to go where one is shows nothing new."""
+        ui.navigate.reload()
+
     def title(self, name: str) -> None:
         """Name the page for the browser's tab."""
         ui.page_title(f"{name} · Finery")

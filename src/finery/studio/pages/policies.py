@@ -92,7 +92,7 @@ async def _draw_guards(visit: Visit, policies: list[Json]) -> None:
             return
         there = next((one for one in policies if one["name"] == name), {})
         await visit.api.put(f"/finery/v1/policies/{part(name)}", with_guard(there, guard))
-        visit.go("/safety")
+        visit.again()
 
     async def give() -> None:
         model = (draft.get("model") or "").strip() or None
