@@ -71,7 +71,7 @@ def _draw(visit: Visit, policy: Json) -> None:
                 act=visit.t("Delete the policy"),
             ):
                 await visit.api.delete(f"/finery/v1/policies/{part(policy['name'])}")
-                visit.go("/safety?deleted=" + part(policy["name"]))
+                visit.again()
 
         with box("div", "actions"):
             parts.button(visit.t("Delete"), visit.guard(delete), icon="delete")
